@@ -240,6 +240,17 @@ def busy_seconds(processor):
 # ---- another build ---------------------------------------------------------------------------------------------------
 
 
+def ports_when_ready(process, binary):
+    """The port of each listener by its name, once a server that was started says that it is ready."""
+    ports = {}
+    for line in process.stdout:
+        words = line.split()
+        if words == ["ready"]:
+            return ports
+        ports[words[1]] = int(words[2].rsplit(":", 1)[1])
+    raise RuntimeError(f"{binary} does not start")
+
+
 def known_to_all(path, binaries):
     """Takes those keys out of a configuration that one of the builds does not know."""
     for binary in binaries:

@@ -66,13 +66,8 @@ class Server:
         self.process = subprocess.Popen(
             ["taskset", "-c", str(self.options.first), self.options.binary, "-qq", "--config", self.dir / "conf"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        self.ports = {}
-        for line in self.process.stdout:
-            words = line.split()
-            if words == ["ready"]:
-                return self
-            self.ports[words[1]] = int(words[2].rsplit(":", 1)[1])
-        raise RuntimeError(f"{self.options.binary} does not start")
+        self.ports = compare.ports_when_ready(self.process, self.options.binary)
+        return self
 
     def __exit__(self, *_):
         self.process.send_signal(self.ends)

@@ -50,6 +50,6 @@ pub struct Inlet {
     pub wanted: u64,
     /// What came by it. Nothing more is received before that is taken.
     pub came: Option<Piped>,
-    /// What comes next stays in the socket for now: see [`Link::hold`](crate::service::Link::hold).
+    /// What comes next stays in the socket for now.
     pub held: bool,
 }

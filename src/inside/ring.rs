@@ -446,8 +446,12 @@ impl Ring {
 
     /// Whether the end of a session is written, however much was.
     pub fn wants_end_of(&self, id: Id) -> bool {
-        let is_it = |reading: &Reading| reading.session == id.generation;
-        self.wants(id) || (self.is_kept && self.read_of.iter().any(is_it))
+        self.wants(id) || self.is_read_of(id)
+    }
+
+    /// Whether somebody reads of a session, who may have had enough for now.
+    fn is_read_of(&self, id: Id) -> bool {
+        self.is_kept && self.place_of(id.generation).is_some()
     }
 
     /// Whether records of any are kept for those who read.
@@ -497,8 +501,7 @@ impl Ring {
 
     /// One who read of a session does not any more.
     pub fn end_reading_of(&mut self, session: u32) {
-        let place = self.place_of(session);
-        if let Some(place) = place {
+        if let Some(place) = self.place_of(session) {
             self.read_of.swap_remove(place);
         }
         self.switch();
@@ -512,11 +515,8 @@ impl Ring {
     /// One who reads of a session has looked, and takes `most` more. Whether as many were written
     /// as it took: what was done since was not.
     pub fn go_on_reading_of(&mut self, session: u32, most: usize) -> bool {
-        let mut of_it = self.read_of.iter_mut();
-        let Some(reading) = of_it.find(|reading| reading.session == session) else {
-            return false;
-        };
-        std::mem::replace(&mut reading.left, most) == 0
+        let reading = self.place_of(session).map(|place| &mut self.read_of[place]);
+        reading.is_some_and(|reading| std::mem::replace(&mut reading.left, most) == 0)
     }
 
     /// A record of a session was written.
@@ -578,8 +578,8 @@ impl Ring {
     /// Enters a record.
     pub fn push(&mut self, now: Instant, id: Id, what: What) {
         self.push_watched(now, id, what);
-        let is_end = matches!(what, What::Ended(_)) && self.wants_end_of(id);
-        if self.is_read(id) || (self.is_kept && is_end) {
+        let is_end = matches!(what, What::Ended(_));
+        if self.is_read(id) || (is_end && self.is_read_of(id)) {
             let at_ns = self.since_origin(now);
             self.enter(at_ns, id, what);
         }

@@ -200,22 +200,16 @@ impl Link {
 
     /// The next so many bytes may come by a pipe ([`Link::take_piped`]); else they come to `rx`. What
     /// came by one is ahead of what does not, and is to be taken, or the session to end.
-    pub fn want_piped(&mut self, bytes: u64) {
+    ///
+    /// `held`: they stay in the socket until this is called anew. Its buffer is enough as long as what
+    /// came before is on its way; to receive more would cost a copy, or one more pipe.
+    pub fn want_piped(&mut self, bytes: u64, held: bool) {
         let came = self.take_piped();
         if bytes > 0 || came.is_some() {
             let inlet = self.inlet.get_or_insert_default();
-            (inlet.wanted, inlet.came, inlet.held) = (bytes, came, false);
+            (inlet.wanted, inlet.came, inlet.held) = (bytes, came, held);
         } else {
             self.inlet = None;
-        }
-    }
-
-    /// Whether what comes next, and may come by a pipe, stays in the socket for now. Its buffer is
-    /// enough as long as what came before is on its way; to receive more would cost a copy, or one
-    /// more pipe.
-    pub fn hold(&mut self, held: bool) {
-        if let Some(inlet) = &mut self.inlet {
-            inlet.held = held;
         }
     }
 

@@ -1,5 +1,5 @@
-//! TLS for `get`, `mail`, `upload`, `trace` and `explain`: rustls over ring, with the system's certificate authorities or a file
-//! of one's own.
+//! TLS for `get`, `mail`, `upload`, `trace` and `explain`: rustls over ring, with the system's
+//! certificate authorities or a file of one's own.
 //!
 //! There is no flag to skip the checks: a certificate of one's own is trusted by naming its
 //! authority's file.

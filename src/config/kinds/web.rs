@@ -76,10 +76,10 @@ pub struct HttpConfig {
     /// Silence between two requests after which a connection is closed.
     /// Key `idle_timeout`, default 60 s.
     pub idle_timeout: Duration,
-    /// Time for a whole request head, from its first byte on; slow senders cannot refresh it.
     /// For how long after its last answer an idle connection stays while the process drains: a request
     /// that is on its way meanwhile is answered. Zero: none stays. Key `drain_idle_grace`, default 1 s.
     pub drain_idle_grace: Duration,
+    /// Time for a whole request head, from its first byte on; slow senders cannot refresh it.
     /// Key `head_timeout`, default 10 s.
     pub head_timeout: Duration,
     /// Silence within a request body after which it is given up. Key `body_timeout`, default 30 s.

@@ -110,8 +110,8 @@ impl Incoming {
         self.write_back(io)?;
         let waits = self.left().min(io.down.arrived() as u64);
         if self.hashing.is_none() {
-            io.down.want_piped(self.left() - waits);
-            io.down.hold(waits == 0 && !self.may_write());
+            let is_held = waits == 0 && !self.may_write();
+            io.down.want_piped(self.left() - waits, is_held);
         }
         let more = self.given_bytes + waits - self.arrived_bytes;
         self.arrived_bytes += more;

@@ -333,13 +333,7 @@ impl Site {
     /// The path of a request below the prefix of the site, beginning with `/`, as pages know it that
     /// are the same wherever they are; empty where the prefix has no slash behind it.
     pub(super) fn path_below<'h>(&self, head: &RequestHead<'h>) -> &'h str {
-        let mut path = head.target.path().unwrap_or_default();
-        let names = self.prefix.split('/').filter(|name| !name.is_empty());
-        for _ in names {
-            let below = path.strip_prefix('/').unwrap_or_default();
-            path = &below[below.find('/').unwrap_or(below.len())..];
-        }
-        path
+        path_below(&self.prefix, head)
     }
 
     /// Answers a request for something of this server's own.
@@ -348,9 +342,8 @@ impl Site {
         head: &RequestHead<'_>,
         reply: &mut Reply<'_, '_>,
     ) -> Result<Progress, Box<Refusal>> {
-        let path = self.path_below(head);
         let methods = match &self.content {
-            Content::Admin(_) => Admin::methods(path),
+            Content::Admin(_) => Admin::methods(self.path_below(head)),
             _ => reply::ALLOW,
         };
         match head.method {
@@ -366,7 +359,7 @@ impl Site {
         match &mut self.content {
             Content::Files(files) => files.respond(head, reply),
             Content::Pages(pages) => pages.respond(head, reply),
-            Content::Admin(admin) => admin.respond(path, head, reply),
+            Content::Admin(admin) => admin.respond(path_below(&self.prefix, head), head, reply),
             Content::Proxy(_) | Content::Nothing => {
                 let text = "this server has nothing for this host and path";
                 Err(Refusal::new(Status::NOT_FOUND, text).into())
@@ -452,6 +445,16 @@ impl Site {
         }
         Poll::Ready(())
     }
+}
+
+fn path_below<'h>(prefix: &str, head: &RequestHead<'h>) -> &'h str {
+    let mut path = head.target.path().unwrap_or_default();
+    let names = prefix.split('/').filter(|name| !name.is_empty());
+    for _ in names {
+        let below = path.strip_prefix('/').unwrap_or_default();
+        path = &below[below.find('/').unwrap_or(below.len())..];
+    }
+    path
 }
 
 fn random(disk: &mut dyn Disk) -> [u8; 32] {

@@ -84,7 +84,6 @@ impl Leaving {
             };
             leave_out(rest, (&mut self.held, self.first), out);
         }
-        let came = self.streams.entry(stream).or_default();
         let left = usize::try_from(came.ahead).unwrap_or(usize::MAX).min(count);
         out[at..at + left].fill(0);
         if came.ahead != u64::MAX {

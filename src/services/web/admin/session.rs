@@ -126,7 +126,6 @@ impl Source for Watched {
         if missing > 0 {
             let _ = write!(text, "event: missing\ndata: {missing}\n\n");
         }
-        let more = "event: missing\ndata: some\n\n"; // since those that are told
         for (place, record) in told.iter().rev().enumerate() {
             text.push_str(match place {
                 0 => "event: records\ndata: [",
@@ -140,7 +139,7 @@ impl Source for Watched {
         }
         let count = told.len();
         if cx.inside.ring.go_on_reading_of(self.number, TOLD_MAX) && !self.has_ended {
-            text.push_str(more);
+            text.push_str("event: missing\ndata: some\n\n"); // since those that are told
         }
         cx.work.charge_each(count, work::RECORD_NS);
         true

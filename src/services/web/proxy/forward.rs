@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Where a [`parent`] opens tunnels, Asking (for one) and, for https, Securing (TLS in it)
-//! stand behind Connecting, to which TLS with the parent belongs. A gateway's request begins again with another upstream where one fails: see
-//! `upstreams`.
+//! stand behind Connecting, to which TLS with the parent belongs. A gateway's request begins again
+//! with another upstream where one fails: see `upstreams`.
 //!
 //! A long file, since all states of a request stand in it.
 //!
