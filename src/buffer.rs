@@ -409,9 +409,13 @@ impl RecvBuf {
     /// Room for the next read: the rest of the page, after moving what waits to its front where the
     /// rest is small.
     pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
-        if self.page_bytes() < PAGE_BYTES {
-            let page = pool.take(self.bulk);
-            self.move_to(page, pool);
+        match &self.page {
+            None => self.page = Some(pool.take(self.bulk)),
+            Some(page) if page.len() < PAGE_BYTES => {
+                let page = pool.take(self.bulk);
+                self.move_to(page, pool);
+            }
+            Some(_) => {}
         }
         // Invariant: there is a page of a class that is read into, since it was just seen to.
         let page = self.page.as_mut().expect("a page");

@@ -29,7 +29,9 @@
 
 use super::headers::{CONNECTION_OPTIONS_MAX, Index, without_line_end};
 pub use super::headers::{HeaderIter, Headers, Values};
-use super::target::{Authority, Host, Target, all_may_be_in_target, may_be_in_target};
+use super::target::{
+    Authority, Host, Target, all_may_be_in_target, is_name_and_port, may_be_in_target,
+};
 use super::{
     Method, Status, Version, is_token, is_token_byte, list_elements, parse_decimal, put_decimal,
     trim_ows,
@@ -118,9 +120,8 @@ pub struct RequestHead<'b> {
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'b>,
-    /// The value of `Host`. Always there in HTTP/1.1. See [`Self::authority`] for whom the request
-    /// is for.
-    pub host: Option<Authority<'b>>,
+    /// The value of `Host`, which is an authority. Always there in HTTP/1.1.
+    host: Option<&'b [u8]>,
     /// How the body ends; never [`BodyLength::UntilClose`].
     pub body: BodyLength,
     /// Whether the client lets the connection stay open after the response (RFC 9112 section 9.3).
@@ -140,8 +141,15 @@ impl<'b> RequestHead<'b> {
     pub fn authority(&self) -> Option<Authority<'b>> {
         match self.target {
             Target::Absolute { authority, .. } => Some(authority),
-            _ => self.host,
+            _ => self.host(),
         }
+    }
+
+    /// What `Host` says. Always there in HTTP/1.1. See [`Self::authority`] for whom the request is
+    /// for.
+    #[must_use]
+    pub fn host(&self) -> Option<Authority<'b>> {
+        Authority::parse_international(str::from_utf8(self.host?).ok()?)
     }
 }
 
@@ -213,19 +221,20 @@ impl HeadScanner {
         let (start, headers_start) = self.start_line;
         let line = &bytes[start..headers_start - 2];
         let (method, target_text, version) = request_line(line, limits)?;
-        let target = Target::parse_checked(method, target_text).ok_or(match method {
-            Method::Connect => HeadError::ConnectTarget,
-            _ => HeadError::Target,
-        })?;
+        let Some(target) = Target::parse_checked(method, target_text) else {
+            return Err(match method {
+                Method::Connect => HeadError::ConnectTarget,
+                _ => HeadError::Target,
+            });
+        };
         let (headers, facts) = headers(&bytes[headers_start..end], self.headers)?;
 
         match facts.host {
             None if version == Version::Http11 => return Err(HeadError::HostMissing),
             // Where the target names the host, what `Host` says is of no consequence.
-            Some(Authority {
-                host: Host::International(_),
-                ..
-            }) if matches!(target, Target::Origin { .. } | Target::Asterisk) => {
+            _ if facts.host_is_international
+                && matches!(target, Target::Origin { .. } | Target::Asterisk) =>
+            {
                 return Err(HeadError::Host);
             }
             _ => {}
@@ -443,8 +452,10 @@ fn status_line(line: &[u8]) -> Result<(Version, Status, &[u8]), HeadError> {
 }
 
 fn version(text: &[u8]) -> Result<Version, HeadError> {
+    if text == b"HTTP/1.1" {
+        return Ok(Version::Http11); // nearly always, and compared at one stroke
+    }
     match text {
-        b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::Http11),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
@@ -459,7 +470,8 @@ fn version(text: &[u8]) -> Result<Version, HeadError> {
 /// What the headers say about framing and the connection.
 #[derive(Default)]
 struct Facts<'b> {
-    host: Option<Authority<'b>>,
+    host: Option<&'b [u8]>,
+    host_is_international: bool,
     content_length: Option<u64>,
     transfer_coding: Option<TransferCoding>,
     close: bool,
@@ -532,12 +544,21 @@ fn headers_within<const N: usize>(block: &[u8]) -> Result<(Headers<'_>, Facts<'_
 
 impl<'b> Facts<'b> {
     fn host(&mut self, value: &'b [u8]) -> Result<(), HeadError> {
-        let text = str::from_utf8(trim_ows(value)).map_err(|_| HeadError::Host)?;
-        let authority = Authority::parse_international(text).ok_or(HeadError::Host)?;
-        if self.host.is_some() {
-            return Err(HeadError::HostRepeated);
+        let value = trim_ows(value);
+        if !is_name_and_port(value) {
+            self.unusual_host(value)?;
         }
-        self.host = Some(authority);
+        match self.host.replace(value) {
+            Some(_) => Err(HeadError::HostRepeated),
+            None => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn unusual_host(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        let text = str::from_utf8(value).map_err(|_| HeadError::Host)?;
+        let authority = Authority::parse_international(text).ok_or(HeadError::Host)?;
+        self.host_is_international = matches!(authority.host, Host::International(_));
         Ok(())
     }
 
@@ -907,7 +928,7 @@ mod tests {
         );
         assert_eq!(head.target_text, "/a/b?c=d");
         assert_eq!(
-            head.host.map(|host| host.to_string()).as_deref(),
+            head.host().map(|host| host.to_string()).as_deref(),
             Some("localhost:6789")
         );
         assert_eq!(head.body, BodyLength::None);

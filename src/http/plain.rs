@@ -88,7 +88,7 @@ fn link(head: &RequestHead<'_>) -> Option<String> {
     let Target::Origin { .. } = head.target else {
         return None;
     };
-    let Authority { host, port } = head.host?;
+    let Authority { host, port } = head.host()?;
     let port = port.unwrap_or(80); // this very port, as the client reached it
     Some(format!("Use https://{host}:{port}{}\n", head.target_text))
 }

@@ -295,12 +295,25 @@ impl<'b> Authority<'b> {
     }
 }
 
+/// Whether [`Authority::parse`] takes `text` for a name with or without a port: nearly every
+/// `Host` is one, and few who get a request ask which.
+pub(super) fn is_name_and_port(text: &[u8]) -> bool {
+    let is_end = |&byte: &u8| !is_host_byte(byte);
+    let len = text.iter().position(is_end).unwrap_or(text.len());
+    let port = match &text[len..] {
+        [] | [b':'] => Some(1),
+        [b':', digits @ ..] => port_of(digits),
+        _ => None,
+    };
+    (1..=HOST_NAME_BYTES_MAX).contains(&len) && port.is_some()
+}
+
 /// What follows the host: nothing, a colon, or a colon and a port.
 fn port_behind(rest: &str) -> Option<Option<u16>> {
     match rest.strip_prefix(':') {
         None if rest.is_empty() => Some(None),
         Some("") => Some(None),
-        Some(digits) => parse_port(digits).map(Some),
+        Some(digits) => port_of(digits.as_bytes()).map(Some),
         None => None,
     }
 }
@@ -320,8 +333,8 @@ fn is_host_byte(byte: u8) -> bool {
     HOST[usize::from(byte)]
 }
 
-fn parse_port(digits: &str) -> Option<u16> {
-    let number = (digits.len() <= 5).then(|| parse_decimal(digits.as_bytes()))??;
+fn port_of(digits: &[u8]) -> Option<u16> {
+    let number = (digits.len() <= 5).then(|| parse_decimal(digits))??;
     u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
@@ -445,6 +458,18 @@ mod tests {
                 let printed = authority.to_string();
                 prop_assert_eq!(Authority::parse(&printed), Some(authority));
             }
+        }
+
+        #[test]
+        fn a_name_and_port_is_what_parses_as_one(
+            text in prop_oneof![
+                r"[a-z0-9._\-]{0,4}(:[0-9]{0,6})?",
+                r"[a-z0-9.:\[\]%@\u{fc} -]{0,8}",
+                r"[a-z]{250,260}",
+            ]
+        ) {
+            let named = Authority::parse(&text).is_some_and(|it| matches!(it.host, Host::Name(_)));
+            prop_assert_eq!(is_name_and_port(text.as_bytes()), named);
         }
 
         #[test]

@@ -595,6 +595,13 @@ impl Ring {
     /// The same by one who has no clock: it was done right after the last record.
     #[inline]
     pub fn push_after(&mut self, id: Id, what: What) {
+        if self.is_on {
+            self.push_last(id, what);
+        }
+    }
+
+    #[cold]
+    fn push_last(&mut self, id: Id, what: What) {
         if let Some(watched) = &mut self.watched {
             watched.push_after(id, what);
         }

@@ -91,9 +91,17 @@ impl Metrics {
     /// So many requests of a listener were answered, which began in the same turn.
     #[inline]
     pub(crate) fn answered(&mut self, listener: usize, became: Became, began: Instant, count: u32) {
+        let listener = listener as u32;
+        // Most of a turn are like the one before.
+        if let Some(last) = self.answered.last_mut()
+            && (last.listener, last.became, last.began) == (listener, became, began)
+        {
+            last.count = last.count.saturating_add(count);
+            return;
+        }
         self.answered.push(Answered {
             began,
-            listener: listener as u32,
+            listener,
             count,
             became,
         });

@@ -107,7 +107,10 @@ impl<S: Sys> Context<S> {
     /// The same for the system calls that a session made since.
     #[inline]
     pub(super) fn note_calls(&mut self, id: Id, of_origin: bool, budget: &mut Budget) {
-        for (at, call) in budget.calls.made.drain(..) {
+        let Some(calls) = &mut budget.calls else {
+            return;
+        };
+        for (at, call) in calls.made.drain(..) {
             let what = What::Called {
                 call: call.call,
                 of_origin,
@@ -115,7 +118,7 @@ impl<S: Sys> Context<S> {
                 bytes: call.bytes,
                 took_ns: call.took_ns,
             };
-            match budget.calls.untimed {
+            match calls.untimed {
                 None => self.inside.ring.push(at, id, what),
                 // Whoever reads it now began since.
                 Some(_) => self.inside.ring.push_watched(at, id, what),

@@ -203,7 +203,7 @@ impl<S: Sys> Half<S> {
             None => false,
         };
         while ready.readable && !link.eof && link.rx.has_space() && !budget.is_spent() {
-            let began = budget.calls.begin(sys);
+            let began = budget.call_begins(sys);
             let received = match tls {
                 None => receive(link, stream, sys, pool),
                 Some(tls) => tls.receive(stream, sys),
@@ -212,7 +212,7 @@ impl<S: Sys> Half<S> {
                 Ok(moved) => (Call::Receive, CameTo::Done, moved.count),
                 Err(error) => (Call::Receive, CameTo::of(error), 0),
             };
-            budget.calls.end(began, came_to, sys);
+            budget.call_ended(began, came_to, sys);
             match received {
                 Ok(Moved { count: 0, .. }) if sys.planted(PlantedBug::HalfCloseDrops) => {
                     return Err(io::ErrorKind::ConnectionReset);
@@ -269,11 +269,11 @@ impl<S: Sys> Half<S> {
             return Ok(Progress::None);
         };
         let mut progress = Progress::None;
-        while ready.writable && !budget.is_spent() {
+        while ready.writable && !budget.is_spent() && (tls.is_some() || !link.tx.is_empty()) {
             if !range.may_be_sent(&link.tx, sys, now)? {
                 break;
             }
-            let began = budget.calls.begin(sys);
+            let began = budget.call_begins(sys);
             let call = match (began, &tls) {
                 (Some(_), None) => call_for(&link.tx.front()),
                 _ => Call::Send,
@@ -283,7 +283,7 @@ impl<S: Sys> Half<S> {
                 Some(tls) => tls.send(link, stream, sys, pool),
             };
             if let Some(came_to) = came_to(&sent) {
-                budget.calls.end(began, (call, came_to.0, came_to.1), sys);
+                budget.call_ended(began, (call, came_to.0, came_to.1), sys);
             }
             let sent = sent?;
             match sent {
@@ -301,11 +301,11 @@ impl<S: Sys> Half<S> {
         if link.finish == Finish::Wanted && link.tx.is_empty() && is_told {
             // A TLS peer that ended first is closed at once, which says the same.
             if tls.is_none() || !link.eof {
-                let began = budget.calls.begin(sys);
+                let began = budget.call_begins(sys);
                 sys.shutdown(stream)
                     .map_err(|error| Error::Reset(error.kind()))?;
                 let came_to = (Call::Shutdown, CameTo::Done, 0);
-                budget.calls.end(began, came_to, sys);
+                budget.call_ended(began, came_to, sys);
             }
             link.finish = Finish::Sent;
         }

@@ -96,13 +96,13 @@ pub(super) fn splice_in<S: Sys>(
     };
     let bytes_max = bytes_max.min(budget.left).min(BYTES_MAX);
     loop {
-        let began = budget.calls.begin(sys);
+        let began = budget.call_begins(sys);
         let moved = sys.splice_in(stream, pipe, bytes_max);
         let came_to = match &moved {
             Ok(count) => (Call::SpliceIn, CameTo::Done, *count),
             Err(error) => (Call::SpliceIn, CameTo::of(error), 0),
         };
-        budget.calls.end(began, came_to, sys);
+        budget.call_ended(began, came_to, sys);
         match moved {
             Ok(0) => {
                 from.link.eof = true;

@@ -42,7 +42,7 @@ use super::taking::Taking;
 use super::timer::Reminders;
 use super::tls::Tls;
 use super::token::Token;
-use super::transfer::{Budget, Progress};
+use super::transfer::{Budget, Calls, Progress};
 use super::upstream::Upstream;
 use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
@@ -242,14 +242,20 @@ impl<S: Sys> Session<S> {
     /// | `again` | the protocol asked for another turn | by the next `advance`; the pump ends with it |
     /// | `advanced` | `advance` ran in this pump | never: a deadline that passed must have been seen by it |
     pub(crate) fn pump(&mut self, host: &mut dyn Host, cx: &mut Context<S>) -> Outcome {
-        if let Some(outcome) = self.introduce(cx) {
+        if matches!(self.stage, Stage::Introduced(_))
+            && let Some(outcome) = self.introduce(cx)
+        {
             return outcome;
         }
         self.down.link.tx.begin_turn();
         self.down.held = self.must_wait(cx);
         let mut budget = Budget::new(cx.limits.pump_bytes_max);
-        budget.calls.are_noted = cx.inside.ring.wants(self.id);
-        budget.calls.untimed = (!cx.inside.ring.is_read(self.id)).then_some(cx.now);
+        if cx.inside.ring.wants(self.id) {
+            budget.calls = Some(Box::new(Calls {
+                untimed: (!cx.inside.ring.is_read(self.id)).then_some(cx.now),
+                made: Vec::new(),
+            }));
+        }
         let mut again = false;
         let woken = std::mem::take(&mut self.woken);
         // Before an idle connection is closed, it is looked whether something came for it meanwhile: an
@@ -305,6 +311,7 @@ impl<S: Sys> Session<S> {
     }
 
     /// Looks for what a proxy is to tell of its client, if that is awaited.
+    #[inline(never)]
     fn introduce(&mut self, cx: &mut Context<S>) -> Option<Outcome> {
         let Stage::Introduced(introduction) = &mut self.stage else {
             return None;
@@ -333,48 +340,10 @@ impl<S: Sys> Session<S> {
     ) -> Result<bool, io::ErrorKind> {
         let mut news = false;
         if self.may_fill_down() && (!has_input || self.down.link.rx.is_empty()) {
-            let before = budget.moved;
-            let began = self.is_handshaking().then(|| cx.sys.now());
-            let result = self.fill_down(cx, budget);
-            if let Some(began) = began {
-                let now = cx.sys.now();
-                cx.handshakes.took(now.saturating_duration_since(began));
-            }
-            let moved = budget.moved - before;
-            cx.metrics.listeners[self.provenance.metrics as usize].bytes_in += moved;
-            cx.note_calls(self.id, false, budget);
-            cx.note_moved(self.id, moved, |bytes| What::Filled {
-                from_origin: false,
-                bytes,
-            });
-            news |= result?;
+            news |= self.fill_down(cx, budget)?;
         }
-        if self.may_fill_up()
-            && let Some(up) = &mut self.up
-            && (!has_input || up.half.link.rx.is_empty())
-        {
-            let began = up.half.is_handshaking().then(|| cx.sys.now());
-            let to = (&mut self.down, &mut up.relayed.down);
-            let before = budget.moved;
-            match fill(&mut up.half, Some(to), cx, budget) {
-                Ok(more) => news |= more,
-                Err(kind) => {
-                    up.half.fail(kind, &mut cx.lenders());
-                    news = true;
-                }
-            }
-            cx.note_calls(self.id, true, budget);
-            cx.note_moved(self.id, budget.moved - before, |bytes| What::Filled {
-                from_origin: true,
-                bytes,
-            });
-            if let Some(began) = began {
-                // A certificate takes as long to check as many requests.
-                let took = cx.sys.now().saturating_duration_since(began);
-                cx.work
-                    .charge(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
-                news |= self.advance_connect(cx);
-            }
+        if self.up.is_some() {
+            news |= self.fill_up(has_input, cx, budget);
         }
         Ok(news)
     }
@@ -384,11 +353,63 @@ impl<S: Sys> Session<S> {
         cx: &mut Context<S>,
         budget: &mut Budget,
     ) -> Result<bool, io::ErrorKind> {
+        let before = budget.moved;
+        let began = self.is_handshaking().then(|| cx.sys.now());
         let up = self.up.as_deref_mut();
         let to = up.map(|up| (&mut up.half, &mut up.relayed.up));
-        fill(&mut self.down, to, cx, budget)
+        let result = fill(&mut self.down, to, cx, budget);
+        if let Some(began) = began {
+            let now = cx.sys.now();
+            cx.handshakes.took(now.saturating_duration_since(began));
+        }
+        let moved = budget.moved - before;
+        cx.metrics.listeners[self.provenance.metrics as usize].bytes_in += moved;
+        cx.note_calls(self.id, false, budget);
+        cx.note_moved(self.id, moved, |bytes| What::Filled {
+            from_origin: false,
+            bytes,
+        });
+        result
     }
 
+    /// A connection that broke is news, too. Apart, since most sessions have no origin.
+    #[inline(never)]
+    fn fill_up(&mut self, has_input: bool, cx: &mut Context<S>, budget: &mut Budget) -> bool {
+        if !self.may_fill_up() {
+            return false;
+        }
+        let Some(up) = &mut self.up else {
+            return false;
+        };
+        if has_input && !up.half.link.rx.is_empty() {
+            return false;
+        }
+        let began = up.half.is_handshaking().then(|| cx.sys.now());
+        let to = (&mut self.down, &mut up.relayed.down);
+        let before = budget.moved;
+        let mut news = match fill(&mut up.half, Some(to), cx, budget) {
+            Ok(news) => news,
+            Err(kind) => {
+                up.half.fail(kind, &mut cx.lenders());
+                true
+            }
+        };
+        cx.note_calls(self.id, true, budget);
+        cx.note_moved(self.id, budget.moved - before, |bytes| What::Filled {
+            from_origin: true,
+            bytes,
+        });
+        if let Some(began) = began {
+            // A certificate takes as long to check as many requests.
+            let took = cx.sys.now().saturating_duration_since(began);
+            cx.work
+                .charge(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
+            news |= self.advance_connect(cx);
+        }
+        news
+    }
+
+    #[inline]
     fn may_fill_down(&self) -> bool {
         self.down.may_fill() && !self.is_held_up(Side::Down)
     }
@@ -457,7 +478,9 @@ impl<S: Sys> Session<S> {
         if let Some(before) = before {
             self.note_advanced(&before, host, cx);
         }
-        self.hand_over(&mut asked, cx);
+        if asked.changes_origin() {
+            self.hand_over(&mut asked, cx);
+        }
         result.map_err(|error| match error {
             Error::TimedOut(phase) => Error::TimedOut(self.waited_for(phase)),
             error => error,
@@ -468,6 +491,16 @@ impl<S: Sys> Session<S> {
         );
         cx.turn_end |= asked.turn_end;
         cx.alone |= asked.alone;
+        let again = asked.again;
+        if asked.close || asked.connect.is_some() || asked.secure.is_some() {
+            self.begin_asked(asked, cx);
+        }
+        Ok(again)
+    }
+
+    /// Begins the end, a connection, or TLS on one.
+    #[inline(never)]
+    fn begin_asked(&mut self, asked: Asked, cx: &mut Context<S>) {
         if asked.close {
             self.disconnect(cx);
             cx.resolver.forget(self.id);
@@ -482,7 +515,6 @@ impl<S: Sys> Session<S> {
                 self.wake();
             }
         }
-        Ok(asked.again)
     }
 
     /// Tells what of the bytes that came nobody looks at, to who wants to know.
@@ -495,22 +527,25 @@ impl<S: Sys> Session<S> {
     }
 
     /// How a session stands, if anybody looks.
+    #[inline]
     fn seen(&self, host: &dyn Host, cx: &Context<S>) -> Option<Seen> {
-        let conn = self.provenance.conn as usize;
         let is_wanted = cx.inside.ring.wants(self.id);
-        is_wanted.then(|| {
-            let links = [
-                Some(&self.down.link),
-                self.up.as_ref().map(|up| &up.half.link),
-            ];
-            let links = links.into_iter().flatten();
-            Seen {
-                state: host.state(conn),
-                received: links.clone().map(Link::arrived).sum(),
-                queued: links.map(|link| link.tx.bytes()).sum(),
-                is_read: cx.inside.ring.is_read(self.id),
-            }
-        })
+        is_wanted.then(|| self.look(host, cx))
+    }
+
+    #[cold]
+    fn look(&self, host: &dyn Host, cx: &Context<S>) -> Seen {
+        let links = [
+            Some(&self.down.link),
+            self.up.as_ref().map(|up| &up.half.link),
+        ];
+        let links = links.into_iter().flatten();
+        Seen {
+            state: host.state(self.provenance.conn as usize),
+            received: links.clone().map(Link::arrived).sum(),
+            queued: links.map(|link| link.tx.bytes()).sum(),
+            is_read: cx.inside.ring.is_read(self.id),
+        }
     }
 
     /// Its protocol went on from where it stood.
@@ -570,6 +605,7 @@ impl<S: Sys> Session<S> {
     }
 
     /// The connection to the origin changes hands, whatever else came of a call.
+    #[inline(never)]
     fn hand_over(&mut self, asked: &mut Asked, cx: &mut Context<S>) {
         if asked.disconnect {
             self.disconnect(cx);
@@ -658,64 +694,79 @@ impl<S: Sys> Session<S> {
 
     /// Sends on both sides. Whether the protocol has reason to look again.
     fn flush(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
-        let mut room = false;
-        self.range
-            .take(&mut self.down.link.tx, &mut cx.jobs, &mut cx.pool)?;
-        if self.down.may_flush() {
-            let held_bytes_max = self.taking.begins_anew(cx.now);
-            self.hold(held_bytes_max, cx);
-            let before = budget.moved;
-            let ranges = (&self.range, cx.now);
-            let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
-            let moved = budget.moved - before;
-            cx.metrics.listeners[self.provenance.metrics as usize].bytes_out += moved;
-            cx.note_calls(self.id, false, budget);
-            cx.note_moved(self.id, moved, |bytes| What::Flushed {
-                to_origin: false,
-                bytes,
-            });
-            let progress = progress?;
-            if progress != Progress::None {
-                self.range.was_sent();
-                let (sent, has_output) = (self.down.link.sent, self.down.has_output());
-                let held_bytes_max = self.taking.flushed(cx.now, sent, has_output);
-                self.hold(held_bytes_max, cx);
-                room |= self.taking.is_drained() || progress == Progress::FreedForRefused;
-            }
-            if self.down.is_stopped_by_disk(budget) {
-                let asker = (self.id, cx.now);
-                let (jobs, pool) = (&mut cx.jobs, &mut cx.pool);
-                let is_checked = !cx.sys.planted(PlantedBug::PromiseForgotten);
-                self.range
-                    .ask(&self.down.link.tx, asker, is_checked, jobs, pool)?;
-            }
+        if self.range.waits() {
+            self.range
+                .take(&mut self.down.link.tx, &mut cx.jobs, &mut cx.pool)?;
         }
         let mut news = false;
-        let ranges = (&self.range, cx.now);
-        if let Some(up) = &mut self.up
-            && up.half.may_flush()
-        {
-            let before = budget.moved;
-            let result = up.half.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
-            cx.note_calls(self.id, true, budget);
-            cx.note_moved(self.id, budget.moved - before, |bytes| What::Flushed {
-                to_origin: true,
-                bytes,
-            });
-            match result {
-                Ok(progress) => room |= progress == Progress::FreedForRefused,
-                Err(Error::Reset(kind)) => {
-                    // An origin that closed early may have said why; that still stands in the
-                    // socket's buffer.
-                    up.half.ready.readable = true;
-                    let _ = up.half.fill(&mut cx.sys, &mut cx.pool, budget);
-                    up.half.fail(kind, &mut cx.lenders());
-                    news = true;
-                }
-                Err(error) => return Err(error),
-            }
+        if self.down.may_flush() {
+            news |= self.flush_down(cx, budget)?;
         }
-        Ok(news | (room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten)))
+        if self.up.is_some() {
+            news |= self.flush_up(cx, budget)?;
+        }
+        Ok(news)
+    }
+
+    fn flush_down(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
+        let held_bytes_max = self.taking.begins_anew(cx.now);
+        self.hold(held_bytes_max, cx);
+        let before = budget.moved;
+        let ranges = (&self.range, cx.now);
+        let progress = self.down.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
+        let moved = budget.moved - before;
+        cx.metrics.listeners[self.provenance.metrics as usize].bytes_out += moved;
+        cx.note_calls(self.id, false, budget);
+        cx.note_moved(self.id, moved, |bytes| What::Flushed {
+            to_origin: false,
+            bytes,
+        });
+        let progress = progress?;
+        let mut room = false;
+        if progress != Progress::None {
+            self.range.was_sent();
+            let (sent, has_output) = (self.down.link.sent, self.down.has_output());
+            let held_bytes_max = self.taking.flushed(cx.now, sent, has_output);
+            self.hold(held_bytes_max, cx);
+            room = self.taking.is_drained() || progress == Progress::FreedForRefused;
+        }
+        if self.down.is_stopped_by_disk(budget) {
+            let asker = (self.id, cx.now);
+            let (jobs, pool) = (&mut cx.jobs, &mut cx.pool);
+            let is_checked = !cx.sys.planted(PlantedBug::PromiseForgotten);
+            self.range
+                .ask(&self.down.link.tx, asker, is_checked, jobs, pool)?;
+        }
+        Ok(room && !cx.sys.planted(PlantedBug::RefusedRoomForgotten))
+    }
+
+    /// Apart, since most sessions have no origin.
+    #[inline(never)]
+    fn flush_up(&mut self, cx: &mut Context<S>, budget: &mut Budget) -> Result<bool, Error> {
+        let Some(up) = self.up.as_deref_mut().filter(|up| up.half.may_flush()) else {
+            return Ok(false);
+        };
+        let before = budget.moved;
+        let ranges = (&self.range, cx.now);
+        let result = up.half.flush(&mut cx.sys, &mut cx.pool, budget, ranges);
+        cx.note_calls(self.id, true, budget);
+        cx.note_moved(self.id, budget.moved - before, |bytes| What::Flushed {
+            to_origin: true,
+            bytes,
+        });
+        match result {
+            Ok(progress) => Ok(progress == Progress::FreedForRefused
+                && !cx.sys.planted(PlantedBug::RefusedRoomForgotten)),
+            Err(Error::Reset(kind)) => {
+                // An origin that closed early may have said why; that still stands in the
+                // socket's buffer.
+                up.half.ready.readable = true;
+                let _ = up.half.fill(&mut cx.sys, &mut cx.pool, budget);
+                up.half.fail(kind, &mut cx.lenders());
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The steps of an orderly end.
@@ -784,6 +835,9 @@ impl<S: Sys> Session<S> {
             debug_assert!(waits != Waits::Protocol, "a service let its deadline pass");
             let phase = self.waited_for(phase);
             return Some(Outcome::Ended(Err(Error::TimedOut(phase))));
+        }
+        if self.registered {
+            return Some(Outcome::Park(deadline));
         }
         // Only a session that waits needs events: one that ends in its first pump is never
         // registered.

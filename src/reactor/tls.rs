@@ -157,6 +157,7 @@ impl Tls {
 
     /// The answer to a client that speaks in plain text; after that there is nothing left to do
     /// here.
+    #[inline(never)]
     pub(super) fn take_plain_answer(&mut self) -> Option<Vec<u8>> {
         match &mut self.first {
             First::Plain(answer) => Some(std::mem::take(answer)),
@@ -190,11 +191,13 @@ impl Tls {
     }
 
     /// Counts what rustls holds.
+    #[inline(never)]
     pub(super) fn count(&mut self, pool: &Pool) {
         pool.hold(&mut self.held, self.incoming + self.outgoing);
     }
 
     /// Takes records from the socket, or the first bytes, whatever they are.
+    #[inline(never)]
     pub(super) fn receive<S: Sys>(&mut self, stream: &S::Stream, sys: &mut S) -> io::Result<Moved> {
         if matches!(self.first, First::Unknown(..)) {
             return self.receive_first(stream, sys);
@@ -228,6 +231,7 @@ impl Tls {
     /// Makes plain bytes of the records that came, and moves them to `link`. Whether there were
     /// any, or the end, or the protocol may begin because the handshake is done, or there is an
     /// answer in plain text.
+    #[inline(never)]
     pub(super) fn open_records<S: Sys>(
         &mut self,
         link: &mut Link,
@@ -256,6 +260,7 @@ impl Tls {
     ///
     /// # Errors
     /// What came within another TLS breaks the protocol.
+    #[inline(never)]
     pub(super) fn take_plain(
         &mut self,
         link: &mut Link,
@@ -290,6 +295,7 @@ impl Tls {
     }
 
     /// Sends records: those that wait, else those that the front of the link's queue becomes.
+    #[inline(never)]
     pub(super) fn send<S: Sys>(
         &mut self,
         link: &mut Link,

@@ -38,13 +38,13 @@ pub(super) struct Budget {
     pub(super) left: usize,
     pub(super) moved: u64,
     cost_ns: u32,
-    pub(super) calls: Calls,
+    /// `None` unless somebody looks at the session.
+    pub(super) calls: Option<Box<Calls>>,
 }
 
-/// The system calls of a pump, while somebody looks at its session.
+/// The system calls of a pump whose session somebody looks at.
 #[derive(Default)]
 pub(super) struct Calls {
-    pub(super) are_noted: bool,
     /// The moment of all of them, where no clock is asked for them.
     pub(super) untimed: Option<Instant>,
     /// When each ended, and what it was.
@@ -60,32 +60,22 @@ pub(super) struct Noted {
 }
 
 impl Calls {
-    /// One is about to be made, if anybody looks.
-    #[inline]
-    pub(super) fn begin<S: Sys>(&self, sys: &S) -> Option<Instant> {
-        self.are_noted
-            .then(|| self.untimed.unwrap_or_else(|| sys.now()))
-    }
-
-    /// It was made.
-    #[inline]
-    pub(super) fn end<S: Sys>(
+    #[cold]
+    fn note<S: Sys>(
         &mut self,
-        began: Option<Instant>,
+        began: Instant,
         (call, came_to, bytes): (Call, CameTo, usize),
         sys: &S,
     ) {
-        if let Some(began) = began {
-            let now = self.untimed.unwrap_or_else(|| sys.now());
-            let took = now.saturating_duration_since(began).as_nanos();
-            let noted = Noted {
-                call,
-                came_to,
-                bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-                took_ns: u32::try_from(took).unwrap_or(u32::MAX),
-            };
-            self.made.push((now, noted));
-        }
+        let now = self.untimed.unwrap_or_else(|| sys.now());
+        let took = now.saturating_duration_since(began).as_nanos();
+        let noted = Noted {
+            call,
+            came_to,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            took_ns: u32::try_from(took).unwrap_or(u32::MAX),
+        };
+        self.made.push((now, noted));
     }
 }
 
@@ -95,7 +85,27 @@ impl Budget {
             left: bytes,
             moved: 0,
             cost_ns: 0,
-            calls: Calls::default(),
+            calls: None,
+        }
+    }
+
+    /// A system call is about to be made: when, if anybody looks.
+    #[inline]
+    pub(super) fn call_begins<S: Sys>(&self, sys: &S) -> Option<Instant> {
+        let calls = self.calls.as_ref()?;
+        Some(calls.untimed.unwrap_or_else(|| sys.now()))
+    }
+
+    /// It was made.
+    #[inline]
+    pub(super) fn call_ended<S: Sys>(
+        &mut self,
+        began: Option<Instant>,
+        came_to: (Call, CameTo, usize),
+        sys: &S,
+    ) {
+        if let (Some(began), Some(calls)) = (began, &mut self.calls) {
+            calls.note(began, came_to, sys);
         }
     }
 

@@ -597,6 +597,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Whether the connection to the origin changes hands.
+    pub(crate) fn changes_origin(&self) -> bool {
+        self.disconnect || self.keep.is_some() || self.reuse.is_some()
+    }
+
     /// Whether the session is to end: what came is dropped.
     pub fn closes(&self) -> bool {
         self.close

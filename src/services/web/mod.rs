@@ -351,6 +351,7 @@ impl Web {
     }
 
     /// The answer takes more than this turn.
+    #[cold]
     fn park(&mut self, conn: &mut Conn, (id, asks): (Id, Option<Place>), now: Instant) {
         self.working = true;
         let until = match &conn.state {
@@ -391,6 +392,7 @@ impl Web {
     }
 
     /// The head is not whole: it gets its time, and more room if it fills what it has.
+    #[cold]
     fn await_head(&mut self, conn: &mut Conn, io: &mut Io<'_>) {
         let rx = &mut io.down.rx;
         // A line end too many behind the last request is no beginning of the next (RFC 9112 section
@@ -497,6 +499,7 @@ impl Web {
     }
 
     /// Answers what is not, or no longer, a request that could be answered, and closes.
+    #[cold]
     fn refuse_last(&mut self, refusal: Refusal, ending: Ending, conn: &mut Conn, io: &mut Io<'_>) {
         self.leave(conn, &mut io.cx);
         if let State::Body(body) = &mut conn.state {
@@ -514,6 +517,7 @@ impl Web {
     }
 
     /// Answers with an error, once its page is there. Whether the next request may be answered.
+    #[inline(never)]
     fn refuse(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         let State::Refusing(refusing) = &mut conn.state else {
             return true;
@@ -567,6 +571,7 @@ impl Web {
     }
 
     /// Receives a body. Whether it is whole.
+    #[inline(never)]
     fn receive_body(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         let State::Body(body) = &mut conn.state else {
             return true;
@@ -613,6 +618,7 @@ impl Web {
     }
 
     /// Takes a request that is sent on a step further. Whether the next request may be answered.
+    #[inline(never)]
     fn forward(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<bool, Error> {
         let State::Forward(forward) = &mut conn.state else {
             return Ok(true);
@@ -687,6 +693,7 @@ impl Web {
     }
 
     /// Takes a check of an upstream a step further; the session ends with it.
+    #[inline(never)]
     fn check(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         let State::Check(check) = &mut conn.state else {
             return true;
@@ -700,6 +707,7 @@ impl Web {
     }
 
     /// Sends more of an archive. Whether the next request may be answered.
+    #[inline(never)]
     fn pack(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> Result<bool, Error> {
         let State::Pack(pack) = &mut conn.state else {
             return Ok(true);
@@ -723,6 +731,7 @@ impl Web {
     }
 
     /// Sends what happened since the last look. Whether the next request may be answered.
+    #[inline(never)]
     fn live(&mut self, conn: &mut Conn, io: &mut Io<'_>) -> bool {
         let State::Live(live) = &mut conn.state else {
             return true;

@@ -324,7 +324,7 @@ fn link_without_host(head: &RequestHead<'_>, first: &str) -> Option<String> {
         None => ("", &path[1..]),
     };
     let page = page.split('/').next().unwrap_or_default();
-    let ours = head.host == Some(authority) && !page.eq_ignore_ascii_case(first);
+    let ours = head.host() == Some(authority) && !page.eq_ignore_ascii_case(first);
     (ours && !has_file_extension(page) && Authority::parse_international(page).is_some())
         .then(|| format!("/{scheme}{page}{}", head.target_text))
 }
