@@ -176,8 +176,10 @@ fn put_parameter(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if value.len() <= DETAILS_BYTES_MAX && value.bytes().all(is_plain) {
-        out.extend_from_slice(value.as_bytes()); // as nearly always, and refusals are many
+    // As nearly always, and refusals are many: so none is a reason to stop.
+    let are_plain = || value.bytes().fold(true, |all, byte| all & is_plain(byte));
+    if value.len() <= DETAILS_BYTES_MAX && are_plain() {
+        out.extend_from_slice(value.as_bytes());
     } else {
         put_escaped(out, value);
     }

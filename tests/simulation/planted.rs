@@ -10,7 +10,7 @@ use crate::relay::RelayScenario;
 use crate::sure::Sure;
 
 /// Seeds within which each must be found.
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 500;
 
 /// Where a bug shows under few circumstances, these alone: what a sweep draws of them is too little.
 fn circumstances(bug: PlantedBug) -> Option<Only> {

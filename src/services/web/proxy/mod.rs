@@ -413,6 +413,17 @@ impl Rules {
         is_allowed && !fits(&self.deny_hosts)
     }
 
+    /// Why a host that is an address as it stands will be refused: who floods with such costs no more
+    /// than it must. All others are judged [by their addresses](Rules::allowed).
+    fn refuses_address(&self, host: &str) -> Option<Refused> {
+        let is_literal = host.starts_with(|first: char| first.is_ascii_digit() || first == '[');
+        if !is_literal || self.parent.is_some() {
+            return None;
+        }
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        self.policy.check(address.parse().ok()?).err()
+    }
+
     /// Whether a connection may have these ends, as far as they show that it leads to this machine.
     fn may_lead_here(&self, ends: &Ends, way: &Way) -> bool {
         let is_chosen = self.gateway.is_some() || way.through != Through::Nobody;

@@ -26,6 +26,7 @@ use percent_encoding::percent_decode_str;
 
 use super::Rules;
 use crate::http::head::RequestHead;
+use crate::http::proxy_status::ProxyError;
 use crate::http::same_site;
 use crate::http::target::{Authority, Host, Target};
 use crate::http::{Method, Status, parse_decimal};
@@ -100,6 +101,11 @@ impl<'b> Route<'b> {
                 if !rules.may_ask_for(route.host()) {
                     let text = format!("{} is not for this proxy to ask", route.host());
                     return Err(Refusal::told(Status::FORBIDDEN, text));
+                }
+                if let Some(refused) = rules.refuses_address(route.host()) {
+                    let text = format!("{}: {refused}, which is refused here", route.host());
+                    let error = ProxyError::DestinationIpProhibited;
+                    return Err(Refusal::proxied(Status::FORBIDDEN, error, &text));
                 }
                 if route.form == Form::Tunnel || rules.forward_ports.allow(route.port) {
                     return Ok(route);
