@@ -487,6 +487,7 @@ fn stream<S: Sys, T: Service + 'static>(
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
+        descriptors: descriptors::of_session(&listener.kind),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
         gate: gate(&listener.kind),
         tls: tls_options(listener)?,

@@ -983,7 +983,7 @@ impl<S: Sys> Reactor<S> {
     fn begin_alone(&mut self, host: usize, at: Option<(usize, usize)>) {
         while let Some(conn) = self.hosts[host].host.alone(self.cx.now) {
             let serving = &mut self.hosts[host];
-            let is_full = self.sessions.len() >= self.limits.sessions_max;
+            let is_full = self.listeners.are_full(self.sessions.len(), &self.limits);
             let at = at.or_else(|| self.listeners.of_host(host));
             let Some((socket, metrics)) = at.filter(|_| !is_full && !self.cx.draining) else {
                 let metrics = at.map_or(serving.metrics, |(_, metrics)| metrics);
