@@ -943,7 +943,10 @@ fn a_record_is_shown_up_to_a_turn_and_a_damaged_one_up_to_where_it_is_damaged() 
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a file");
     let shown = show(&cut, &[]);
     let (_, page) = get(&shown, "admin", "/");
-    assert!(page.contains("it is cut in block "), "{page}");
+    assert!(
+        page.contains("it stops where it should not: in turn "),
+        "{page}"
+    );
     assert!(numbers(&page).1 > 20, "{page}");
     shown.stop();
 }

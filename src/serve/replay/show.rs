@@ -77,7 +77,7 @@ fn about(replay: &mut Replay, name: &str, ended: &Result<Option<Verdict>, Replay
         Ok(None) => "exact up to here".to_owned(),
         Ok(Some(Verdict::Exact)) => "exact to its end".to_owned(),
         Ok(Some(Verdict::Stopped(why))) => format!("exact as far as it goes: {why}"),
-        Err(error) => format!("it went another way: {error}"),
+        Err(error) => format!("it stops where it should not: {error}"),
     };
     let (version, turns) = (&start.program, played.turns);
     format!("{name}, recorded by version {version}{made}: {turns} turns, {end}")
