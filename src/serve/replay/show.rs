@@ -82,8 +82,7 @@ fn about(
         Ok(None) => "exact up to here".to_owned(),
         Ok(Some(Verdict::Exact)) => "exact to its end".to_owned(),
         Ok(Some(Verdict::Stopped(why))) => format!("exact as far as it goes: {why}"),
-        Err(error @ ReplayError::Over(_)) => format!("exact up to here: {error}"),
-        Err(error) => format!("it went another way: {error}"),
+        Err(error) => format!("it stops where it should not: {error}"),
     };
     let version = &start.program;
     format!("{name}, recorded by version {version}{made}: {turns} turns, {end}")
