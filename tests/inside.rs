@@ -1028,6 +1028,9 @@ fn a_record_is_shown_in_a_browser() {
     );
     assert!(told("standing").starts_with("ends: "), "{seen}");
     assert_eq!(seen["held"], true, "{seen}");
+    let rate = |place: usize| seen["rate"][place].as_f64().expect("a rate");
+    assert!(rate(1) > 1.0 && (rate(0) - rate(1)).abs() <= 0.5, "{seen}");
+    assert!(seen["bars"].as_u64() > Some(0), "{seen}");
     let width = |place: usize| seen["width"][place].as_u64().expect("a width");
     assert!(width(0) <= width(1), "{seen}");
     assert_eq!(seen["complaints"], serde_json::json!([]), "{seen}");

@@ -206,6 +206,10 @@ def look_at_record(browser, site):
     browser.wait_for("document.querySelectorAll('#sessions tbody tr').length > 0")
     browser.wait_for("document.querySelector('#turn .legend li')")
     seen = {"about": text(browser, "#record"), "newest": text(browser, "#which"), "watch": browser.run("document.querySelector('#watch') === null")}
+    # Of all of its time, since there is no look before: turns a second, and how long all of them took.
+    browser.wait_for("last !== null")
+    seen["rate"] = [browser.run("Number(document.querySelectorAll('#facts .fact b')[1].textContent)"), browser.run("last.turns / last.uptime")]
+    seen["bars"] = browser.run("Array.from(document.querySelectorAll('#turns rect')).filter(bar => Number(bar.getAttribute('height')) > 0).length")
     browser.run("document.querySelector('#inspector').focus()")
     which = "document.querySelector('#which').textContent"
     browser.press(HOME)

@@ -76,7 +76,8 @@ const quantiles = (now, before) => {
 
 const brief = seconds => seconds ? seconds < 1e-3 ? `${Math.round(seconds * 1e6)} µs` : seconds < 1 ? `${(seconds * 1e3).toFixed(1)} ms` : `${seconds.toFixed(2)} s` : '–';
 
-const rateOf = (now, before, seconds, measure) => before ? Math.max(0, (measure(now) - measure(before)) / seconds) : 0;
+// Of a record there is no look before: what was counted in all of its time.
+const rateOf = (now, before, seconds, measure) => before ? Math.max(0, (measure(now) - measure(before)) / seconds) : record ? measure(now) / seconds : 0;
 
 const fact = (value, what) => element('div', { class: 'fact' }, element('b', {}, value), element('span', {}, what));
 
@@ -188,7 +189,7 @@ const drawHeartbeats = senders => {
 };
 
 const draw = now => {
-  const before = last, seconds = before ? Math.max(.001, now.uptime - before.uptime) : 1;
+  const before = record ? null : last, seconds = before ? Math.max(.001, now.uptime - before.uptime) : record ? Math.max(.001, now.uptime) : 1;
   last = now;
   document.querySelector('#since').textContent = `${now.draining ? 'draining, ' : ''}up for ${duration(now.uptime)}`;
   drawFacts(now, before, seconds);
