@@ -498,6 +498,16 @@ impl Fetch {
         }
     }
 
+    /// Whether it was begun for all, and may bring that still: it was not cut.
+    pub(super) fn may_bring_all(&self) -> bool {
+        let is_cut = match &self.stage {
+            Stage::Growing(growing) => growing.is_cut,
+            Stage::Whole(whole) => whole.is_cut,
+            Stage::Awaited { .. } | Stage::Broken => false,
+        };
+        !self.is_ranged && !is_cut
+    }
+
     /// What is known of its object.
     pub(super) fn object(&self) -> Option<&Object> {
         match &self.stage {

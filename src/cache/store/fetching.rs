@@ -76,7 +76,7 @@ impl Store {
     /// Whether somebody is asking for all that a key names.
     pub fn is_under_way(&self, key: Key) -> bool {
         let mut indexes = self.under_way.get(&key).into_iter().flatten();
-        indexes.any(|&index| !self.fetches[index as usize].is_ranged)
+        indexes.any(|&index| self.fetches[index as usize].may_bring_all())
     }
 
     /// A request goes to the origin, and others may wait for what comes of it.

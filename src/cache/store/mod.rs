@@ -187,7 +187,11 @@ pub struct Sums {
     pub objects: u32,
     /// Their bytes.
     pub bytes: u64,
-    /// Of those, objects in memory.
+    /// Of those, objects that are parts of representations.
+    pub parts: u32,
+    /// Their bytes.
+    pub part_bytes: u64,
+    /// Of all objects, those in memory.
     pub warm_objects: usize,
     /// Their bytes.
     pub warm_bytes: usize,
@@ -202,6 +206,9 @@ impl Sums {
         let ((objects, bytes), (warm_objects, warm_bytes)) = store.size();
         self.objects += objects;
         self.bytes += bytes;
+        let (parts, part_bytes) = store.index.parts();
+        self.parts += parts;
+        self.part_bytes += part_bytes;
         self.warm_objects += warm_objects;
         self.warm_bytes += warm_bytes;
         self.index_bytes += store.index.memory_bytes();
