@@ -285,3 +285,36 @@ fn followers_of_what_becomes_a_part_are_cut_where_it_ends() {
         assert_eq!(lab.asks_for(&get(A, "")).1, "\"1\"");
     }
 }
+
+/// Its leader's client, which sees by the end of its connection alone where the body ends, is failed
+/// by the first look at the reset; the session goes on for those who follow, and looks again.
+#[test]
+fn a_body_without_a_length_that_a_reset_ended_is_no_whole_when_it_is_looked_at_twice() {
+    for len in [5, 9000] {
+        let (mut lab, body) = (lab(), letters(len));
+        lab.asks(&format!("GET {A} HTTP/1.0\r\nHost: x\r\n\r\n"));
+        let mut first = lab.bench.another();
+        assert_eq!(lab.asks(&get(A, "")), "", "it waits for the first");
+        lab.bench.switch(&mut first);
+        let answer = format!("HTTP/1.1 200 OK\r\n{TAGGED}\r\n{body}");
+        lab.bench.origin_sends(answer.as_bytes());
+        assert!(lab.bench.down.end_is_framing);
+        lab.bench.switch(&mut first);
+        let mut got = answered(&mut lab.bench);
+        lab.bench.switch(&mut first);
+        lab.bench.up.status = LinkState::Failed(ErrorKind::ConnectionReset);
+        lab.bench.up.eof = true;
+        lab.bench.step();
+        assert_eq!(lab.bench.down.status, LinkState::Closed, "it went on alone");
+        assert!(lab.bench.is_over());
+        while lab.bench.disk_does(1) {}
+        lab.bench.switch(&mut first);
+        got += &answered(&mut lab.bench);
+        assert!(!got.ends_with("\r\n0\r\n\r\n"), "it looks whole");
+        lab.bench.expect_closed();
+        lab.assert_nothing_is_left();
+        let _ended = lab.bench.another();
+        let expected = (format!("bytes={len}-"), "\"1\"".to_owned());
+        assert_eq!(lab.asks_for(&get(A, "")), expected, "a part of it is kept");
+    }
+}
