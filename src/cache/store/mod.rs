@@ -41,7 +41,7 @@ mod puts;
 mod tests;
 mod writing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -237,6 +237,8 @@ pub struct Store {
     under_way: HashMap<Key, Vec<u32>>,
     /// Fetches whose heads others may wait for, until when, the first one first.
     awaited: VecDeque<(Instant, FetchId)>,
+    /// Who waits for the head of which fetch, until they have looked at it.
+    hopeful: BTreeSet<(Id, FetchId)>,
     /// What could not be kept, until when.
     passed: HashMap<Key, Instant>,
     /// When those whose time is over were last taken out of it.
@@ -330,6 +332,7 @@ impl Store {
                 .unwrap_or(0),
             under_way: HashMap::new(),
             awaited: VecDeque::new(),
+            hopeful: BTreeSet::new(),
             passed: HashMap::new(),
             passed_swept: None,
             folder,
@@ -414,6 +417,7 @@ impl Store {
     fn close(&mut self, hands: &mut Hands<'_>) {
         self.under_way.clear();
         self.awaited.clear();
+        self.hopeful.clear();
         for fetch in self.fetches.drain() {
             fetch.stage.discard(hands);
         }
