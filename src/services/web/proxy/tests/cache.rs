@@ -34,6 +34,11 @@ fn lab_by(parent: Option<Parent>) -> Lab {
 
 /// The same with other limits.
 fn lab_of(parent: Option<Parent>, alter: impl FnOnce(&mut CacheLimits)) -> Lab {
+    lab_with(alter, |config| config.parent = parent)
+}
+
+/// The same with other settings.
+fn lab_with(alter: impl FnOnce(&mut CacheLimits), configure: impl FnOnce(&mut ProxyConfig)) -> Lab {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("cache");
     let mut limits = CacheLimits {
@@ -69,7 +74,7 @@ fn lab_of(parent: Option<Parent>, alter: impl FnOnce(&mut CacheLimits)) -> Lab {
         rules: caching::RuleBook::default(),
         purge_from: Vec::new(),
     });
-    config.parent = parent;
+    configure(&mut config);
     let service = Web::proxy(&config, &given, &mut disk).expect("nothing to open");
     let mut bench = Bench::new(service);
     bench.stores = stores;

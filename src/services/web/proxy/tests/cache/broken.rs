@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 
 use super::super::{answered, asked};
-use super::{A, Lab, body_of, found, get, lab_of, status_of};
+use super::{A, Lab, body_of, found, get, lab_of, lab_with, status_of};
+use crate::config::{UpstreamConfig, Upstreams};
 use crate::http::date::{Date, unix_s};
 use crate::service::LinkState;
 
@@ -435,5 +436,55 @@ fn a_part_with_a_strong_date_is_asked_about_and_another_date_is_no_answer() {
         let again = asked(&mut lab.bench);
         assert!(again.contains("\r\nRange: bytes=5-9\r\n"), "{again}");
         assert!(!again.contains("If-"), "{again}");
+    }
+}
+
+/// What was of no use was an answer all the same: of the next one it is judged anew.
+#[test]
+fn a_request_that_an_upstream_is_sent_again_may_still_go_to_another_one() {
+    type Fails = fn(&mut Lab);
+    let failures: [Fails; 2] = [
+        |lab| {
+            let busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+            lab.bench.origin_sends(busy);
+        },
+        |lab| {
+            lab.bench.origin_closes();
+        },
+    ];
+    for fails in failures {
+        let url = |n| format!("http://192.0.2.{n}").parse().expect("an address");
+        let all: Vec<_> = (1..=2).map(|n| UpstreamConfig::new(url(n))).collect();
+        let mut lab = lab_with(
+            |limits| limits.finish_bytes = 0,
+            |config| {
+                config.upstream = Some(Upstreams {
+                    fail_on: vec![503],
+                    ..all.into()
+                });
+            },
+        );
+        let (get, whole) = ("GET /a HTTP/1.1\r\nHost: x\r\n\r\n", letters(30));
+        let answer = found(TAGGED, &whole);
+        lab.asks(get);
+        lab.breaks_off(&answer[..answer.len() - 20], Break::Close);
+        assert_eq!(lab.asks_for(get).0, "bytes=10-29");
+        // It knows no If-Range.
+        let other = TAGGED.replace("\"1\"", "\"2\"");
+        lab.bench
+            .origin_sends(range_of(&other, &whole, (10, 30)).as_bytes());
+        let before = lab.bench.connect.take().expect("it is sent once more");
+        lab.bench.origin_accepts();
+        assert!(!asked(&mut lab.bench).contains("\r\nRange: "));
+        fails(&mut lab);
+        let next = lab.bench.connect.take().expect("another upstream is asked");
+        assert_ne!(next, before);
+        lab.bench.origin_accepts();
+        assert!(!asked(&mut lab.bench).is_empty());
+        lab.bench.origin_sends(found(&other, &whole).as_bytes());
+        let got = answered(&mut lab.bench);
+        assert!(got.starts_with("HTTP/1.1 200 "), "{got}");
+        assert_eq!(body_of(&got), whole);
+        lab.assert_nothing_is_left();
     }
 }
