@@ -121,6 +121,9 @@ pub struct Limits {
     /// Sessions of all listeners at once; at the limit the reactor stops accepting until one ends.
     /// No more than there are descriptors for. Key `max_sessions`, default 65,536.
     pub sessions_max: usize,
+    /// Descriptors that all sessions may take, of which each takes one or two. It has no key: at the
+    /// start it becomes what the reserved ones leave.
+    pub session_descriptors_max: usize,
     /// Descriptors that are not for sessions: those of listeners, logs and look-ups. Those of kept
     /// files (`max_open_files`) are added; in all it is at most half. Key `reserved_descriptors`,
     /// default 256.
@@ -235,6 +238,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             sessions_max: 65_536,
+            session_descriptors_max: usize::MAX,
             descriptors_reserved: 256,
             sessions_kept: 16,
             sessions_reserved: 16,

@@ -2,11 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use netlab_reactor::serve::replay::show;
 use netlab_reactor::serve::replay::step::{Prompt, line_of};
 use netlab_reactor::serve::replay::{Replay, ReplayError, Seen, Verdict};
 
@@ -21,6 +23,7 @@ Examples:
   netlab-reactor replay run.rec --trace run.json then open ui.perfetto.dev
   netlab-reactor replay run.rec --until 1000     the sessions after turn 1000
   netlab-reactor replay run.rec --step           a prompt; `help` says more
+  netlab-reactor replay run.rec --serve          the same in a browser
 
 A record knows when a turn began, and in which order things were done in it:
 within a turn they are shown a microsecond apart.
@@ -42,6 +45,17 @@ pub(crate) struct ReplayArgs {
     /// Go on by hand: a prompt
     #[arg(long, conflicts_with_all = ["until", "session", "trace", "text"])]
     step: bool,
+    /// Serve the dashboard with what is seen of the record: its turns, one by one, and its sessions
+    #[arg(long, conflicts_with_all = ["check", "session", "step", "trace", "text"])]
+    serve: bool,
+    /// Serve it at this address
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9091",
+        requires = "serve"
+    )]
+    at: SocketAddr,
     /// Write trace events, as ui.perfetto.dev opens them, to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -71,6 +85,14 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let bad = |error| failure(&args.file, error);
     let began = Instant::now();
     let mut replay = open(args)?;
+    if args.serve {
+        let name = args.file.display().to_string();
+        let seen = show::Seen::of(replay, &name, args.until, show::BYTES);
+        eprintln!("{}", seen.about());
+        return seen
+            .serve(args.at)
+            .map_err(|error| Failure::Unavailable(error.to_string()));
+    }
     let mut out = BufWriter::new(io::stdout());
     if args.step {
         let prompt = Prompt::new(&mut replay, &mut out);
@@ -95,6 +117,8 @@ pub(crate) fn trace(record: &Path, to: &Path) -> Result<(), Failure> {
         until: None,
         session: None,
         step: false,
+        serve: false,
+        at: ([127, 0, 0, 1], 0).into(),
         trace: Some(to.to_owned()),
         text: false,
     };

@@ -150,7 +150,7 @@ pub fn serve_recorded(
 }
 
 /// The kernel, and how many descriptors it gives, if there is a limit.
-fn kernel(config: &Config) -> Result<(Unix, Option<u64>), ServeError> {
+pub(crate) fn kernel(config: &Config) -> Result<(Unix, Option<u64>), ServeError> {
     let given = GivenSockets::of_environment().map_err(ServeError::Given)?; // before anything is opened
     let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("the limit of descriptors stays as it is: {error}");
@@ -487,6 +487,7 @@ fn stream<S: Sys, T: Service + 'static>(
         name: listener.name.clone(),
         kind: listener.kind.name(),
         connections_max: listener.kind.connections_max().unwrap_or(usize::MAX),
+        descriptors: descriptors::of_session(&listener.kind),
         serves_while_draining: matches!(listener.kind, Kind::Admin(_)),
         gate: gate(&listener.kind),
         tls: tls_options(listener)?,

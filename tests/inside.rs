@@ -5,6 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -791,4 +792,183 @@ fn the_dashboard_moves_in_a_browser() {
     };
     assert_eq!(complaints.iter().filter(of_page).count(), 0, "{seen}");
     server.stop();
+}
+
+#[test]
+#[ignore = "needs chromium, chromedriver and python3"]
+fn the_dashboard_works_below_the_prefix_of_a_route() {
+    let route = "kind = \"http\"\nroute = [{ prefix = \"/inside/\", admin = true }]\n";
+    let server = Program::start(&CONFIG.replacen("kind = \"http\"\n", route, 1));
+    let stop = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        for kind in ["http", "tcp-echo"] {
+            let (stream, stop) = (server.connect(kind), &stop);
+            scope.spawn(move || load(stream, stop));
+        }
+        let _stops = StopsAtEnd(&stop);
+        let arguments = ["--below", "/inside"];
+        common::python("dashboard.py", server.address("http"), &arguments)
+    });
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    assert_eq!(seen["beside"], serde_json::json!([]), "{seen}");
+    assert!(seen["asked"].as_u64() > Some(8), "{seen}");
+    let (turns, figures) = (&seen["inspector"], &seen["figures"]);
+    let all = [
+        &turns["first"],
+        &turns["second"],
+        &figures["moved"],
+        &figures["agrees"],
+    ];
+    assert!(all.iter().all(|seen| **seen == true), "{seen}");
+    let title = seen["timeline"].as_str().expect("a text");
+    assert!(title.contains(": tcp-echo, 127.0.0.1:"), "{seen}");
+    server.stop();
+}
+
+/// A simulation is recorded; the record, and what it told.
+fn simulated(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let folder = common::temp_dir();
+    let record = folder.path().join("run.rec");
+    let mut simulate = common::command(&["simulate", "--seed", "3", "--clients", "2", "--record"]);
+    simulate.arg(&record).args(flags);
+    simulate.output().expect("the program runs");
+    (folder, record)
+}
+
+fn show(record: &Path, flags: &[&str]) -> Program {
+    let arguments = [&["replay", "--serve", "--at", "127.0.0.1:0"], flags].concat();
+    let mut command = common::command(&arguments);
+    command.arg(record);
+    Program::start_command(command, common::temp_dir())
+}
+
+/// The numbers that the page has of its turns: the first, and the one behind the last.
+fn numbers(page: &str) -> (usize, usize) {
+    let number = |key: &str| {
+        let (_, rest) = page.split_once(&format!("{key}=\"")).expect(key);
+        let (digits, _) = rest.split_once('"').expect(key);
+        digits.parse().expect("a number")
+    };
+    (number("data-first"), number("data-end"))
+}
+
+#[test]
+fn a_record_is_shown_in_the_dashboard_turn_by_turn() {
+    let (_folder, record) = simulated(&[]);
+    let shown = show(&record, &[]);
+    let (_, page) = get(&shown, "admin", "/");
+    for told in ["a simulation (simulate --seed 3", "exact to its end"] {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    let (first, end) = numbers(&page);
+    assert!(first == 1 && end > 100, "{first} to {end}");
+    let turns = |query: &str| -> Vec<Value> {
+        let (status, body) = get(&shown, "admin", &format!("/turns.json?{query}"));
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("turns")
+    };
+    // All of them, each once, in both directions.
+    let mut forth = Vec::new();
+    while forth.len() < end - 1 {
+        let some = turns(&format!("from={}", 1 + forth.len()));
+        assert!(!some.is_empty());
+        forth.extend(some);
+    }
+    let mut back: Vec<Value> = Vec::new();
+    while back.len() < end - 1 {
+        let some = turns(&format!("before={}", end - back.len()));
+        assert!(!some.is_empty());
+        back.splice(0..0, some);
+    }
+    assert_eq!(forth.len(), end - 1);
+    assert!(forth == back, "the same turns");
+    let records: Vec<&Value> = forth
+        .iter()
+        .flat_map(|turn| turn.as_array().expect("records"))
+        .collect();
+    assert!(forth.iter().all(|turn| turn[0]["what"] == "turn"));
+    assert_eq!(turns("last=1"), [forth[forth.len() - 1].clone()]);
+    assert_eq!(turns(&format!("from={end}")).len(), 0);
+    assert_eq!(get(&shown, "admin", "/turns.json?from=x").0, 400);
+    // Every session that there was, with what was done for it.
+    let listed = sessions(&shown);
+    let began = records.iter().filter(|record| record["what"] == "began");
+    assert_eq!(listed.len(), began.count());
+    let id = listed[0]["id"].as_u64().expect("a number");
+    let (status, one) = get(&shown, "admin", &format!("/sessions/{id}.json"));
+    assert_eq!(status, 200, "{one}");
+    let one: Value = serde_json::from_str(&one).expect("JSON");
+    let whats: Vec<&Value> = one["records"]
+        .as_array()
+        .expect("records")
+        .iter()
+        .map(|r| &r["what"])
+        .collect();
+    assert!(
+        whats[0] == "began" && whats[whats.len() - 1] == "ended",
+        "{whats:?}"
+    );
+    let (_, events) = get(&shown, "admin", &format!("/events?session={id}"));
+    assert!(
+        events.contains("\"what\":\"began\"") && events.contains("event: end\n"),
+        "{events}"
+    );
+    let (_, told) = get(&shown, "admin", "/trace?seconds=1&format=text");
+    let count = told.matches("turn begins").count();
+    assert_eq!(count, end - 1, "all of it is a trace");
+    // What was counted then is told of, not what is now.
+    let (_, metrics) = get(&shown, "admin", "/metrics");
+    assert!(
+        metrics.contains("listener=\"upload\"") && !metrics.contains("listener=\"replay\""),
+        "{metrics}"
+    );
+    shown.stop();
+}
+
+#[test]
+fn a_record_is_shown_up_to_a_turn_and_a_damaged_one_up_to_where_it_is_damaged() {
+    let (folder, record) = simulated(&["--planted", "half-close-drops"]);
+    let shown = show(&record, &["--until", "40"]);
+    let (_, page) = get(&shown, "admin", "/");
+    assert_eq!(numbers(&page), (1, 41));
+    assert!(page.contains("exact up to here"), "{page}");
+    let living = sessions(&shown);
+    assert!(
+        living.iter().any(|row| row["state"] != "ended"),
+        "{living:?}"
+    );
+    shown.stop();
+    let bytes = std::fs::read(&record).expect("a record");
+    let cut = folder.path().join("cut.rec");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a file");
+    let shown = show(&cut, &[]);
+    let (_, page) = get(&shown, "admin", "/");
+    assert!(page.contains("it is cut in block "), "{page}");
+    assert!(numbers(&page).1 > 20, "{page}");
+    shown.stop();
+}
+
+#[test]
+#[ignore = "needs chromium, chromedriver and python3"]
+fn a_record_is_shown_in_a_browser() {
+    let (_folder, record) = simulated(&[]);
+    let shown = show(&record, &[]);
+    let pictures = std::env::var("NETLAB_TEST_PICTURES").ok();
+    let folder: Vec<&str> = pictures.as_deref().into_iter().collect();
+    let arguments = [&["--record"], &folder[..]].concat();
+    let seen = common::python("dashboard.py", shown.address("admin"), &arguments);
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    let told = |key: &str| seen[key].as_str().expect("a text");
+    assert!(told("about").contains("a simulation"), "{seen}");
+    assert!(seen["last"].as_u64() > Some(100), "{seen}");
+    assert!(told("summary").contains(" events, "), "{seen}");
+    assert_eq!(
+        seen["watch"], true,
+        "there is nothing to be watched: {seen}"
+    );
+    assert!(told("standing").starts_with("ends: "), "{seen}");
+    let width = |place: usize| seen["width"][place].as_u64().expect("a width");
+    assert!(width(0) <= width(1), "{seen}");
+    assert_eq!(seen["complaints"], serde_json::json!([]), "{seen}");
+    shown.stop();
 }

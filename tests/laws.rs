@@ -311,6 +311,7 @@ fn listen<T: Service + 'static>(
         name: "subject".to_owned(),
         kind: "subject",
         connections_max: 10,
+        descriptors: 1,
         serves_while_draining: false,
         gate: GateOptions::default(),
         tls: None,

@@ -92,6 +92,7 @@ fn start(idle_timeout: Duration) -> SocketAddr {
             name: "lengths".into(),
             kind: "lengths",
             connections_max: 10,
+            descriptors: 1,
             serves_while_draining: false,
             gate: GateOptions::default(),
             tls: None,

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Program, connect, expect_soon, run};
+use common::{Program, connect, expect_soon, run, temp_dir};
 use rustix::net::SendFlags;
 use rustix::process::Signal;
 
@@ -966,6 +966,48 @@ fn there_are_no_more_sessions_than_descriptors_for_them_and_those_beyond_wait() 
     // Each is served as soon as there is a place for it.
     for mut client in clients.drain(..) {
         assert_eq!(exchange(&mut client, b"x", 1), b"X");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_session_that_may_open_a_file_takes_two_places() {
+    let dir = temp_dir();
+    let others = format!(
+        "[[listener]]\nkind = 'upload'\nbind = '127.0.0.1:0'\nhandshake = 'none'\ndir = {:?}\n\
+         [[listener]]\nkind = 'admin'\nbind = '127.0.0.1:0'\n",
+        dir.path()
+    );
+    let limits = "[limits]\nkept_sessions = 0\n";
+    let mut server = Program::start_with_descriptors(&format!("{limits}{ECHO}{others}"), 64);
+    server.wait_log("at most 32 sessions at once, 16 if each takes 2 descriptors");
+    // A file is begun on each connection that is served: a head, and half of its byte.
+    let begin = || {
+        let mut client = server.connect("upload");
+        let head = br#"{"filename": "a", "filesize": 2}"#;
+        client
+            .write_all(&(head.len() as i32).to_le_bytes())
+            .expect("a connection");
+        client.write_all(head).expect("a connection");
+        client.write_all(b"x").expect("a connection");
+        client
+    };
+    let uploads: Vec<TcpStream> = (0..20).map(|_| begin()).collect();
+    let told = || get(&server, "admin", "/metrics").1;
+    let is_full = |line: &str| {
+        line.starts_with("netlab_sessions{listener=\"upload\"") && line.ends_with(" 16")
+    };
+    expect_soon(
+        || told().lines().any(is_full),
+        || format!("16 uploads at once: {}", told()),
+    );
+    let mut echo = server.connect("tcp-echo");
+    echo.write_all(b"x").expect("a connection");
+    drop(uploads);
+    echo.read_exact(&mut [0]).expect("a place");
+    let mut clients: Vec<TcpStream> = (0..31).map(|_| server.connect("tcp-echo")).collect();
+    for client in &mut clients {
+        assert_eq!(exchange(client, b"x", 1), b"X", "an echo takes one");
     }
     server.stop();
 }

@@ -397,6 +397,8 @@ pub struct Ring {
     /// Somebody reads, or it is on always: what is in it may be seen by a client.
     is_kept: bool,
     is_on: bool,
+    /// It has the records of another process, and gets no more.
+    is_replayed: bool,
     /// For who watches, if anybody does: always on, and without a limit.
     watched: Option<Box<Ring>>,
     origin: Option<Instant>,
@@ -411,6 +413,9 @@ pub struct Ring {
 impl Ring {
     /// It takes so many bytes when it is on, and is on always or while somebody reads it.
     pub fn set(&mut self, bytes: usize, is_always_on: bool) {
+        if self.is_replayed {
+            return;
+        }
         let capacity = bytes / size_of::<Record>();
         if capacity != self.capacity {
             self.capacity = capacity;
@@ -479,7 +484,16 @@ impl Ring {
     pub fn begin_reading(&mut self) -> u64 {
         self.readers += 1;
         self.switch();
-        self.written
+        match self.is_replayed {
+            true => 0,
+            false => self.written,
+        }
+    }
+
+    /// Whether it has the records of another process: all of them are there at once, and no others
+    /// come.
+    pub fn is_replayed(&self) -> bool {
+        self.is_replayed
     }
 
     /// One who read it does not any more.
@@ -529,6 +543,9 @@ impl Ring {
     }
 
     fn switch(&mut self) {
+        if self.is_replayed {
+            return;
+        }
         let was_kept = self.is_kept;
         self.is_kept = self.capacity > 0 && self.readers() + usize::from(self.is_always_on) > 0;
         self.is_on = self.is_kept || self.watched.is_some();
@@ -537,6 +554,22 @@ impl Ring {
             self.records = VecDeque::new();
         } else if !was_kept {
             self.texts = VecDeque::new();
+        }
+    }
+
+    /// The ring of who watched, with these records in the place of its own, for those who read it; it
+    /// is never on again.
+    pub fn replayed(self, records: VecDeque<Record>) -> Self {
+        let told = self.watched.map_or_else(Self::default, |watched| *watched);
+        Self {
+            capacity: records.len().max(1),
+            written: records.len() as u64,
+            records,
+            is_replayed: true,
+            names: told.names,
+            texts: told.texts,
+            texts_told: told.texts_told,
+            ..Self::default()
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Roster<T> {
     /// Where the making goes on; `None` while nobody asks.
     place: Option<usize>,
     made: Option<Rc<[T]>>,
+    /// It is what it is, whoever asks.
+    is_fixed: bool,
 }
 
 impl<T> Default for Roster<T> {
@@ -55,6 +57,7 @@ impl<T> Default for Roster<T> {
             rows: Vec::new(),
             place: None,
             made: None,
+            is_fixed: false,
         }
     }
 }
@@ -70,6 +73,17 @@ impl<T> Roster<T> {
         }
         self.place.get_or_insert(0);
         Poll::Pending
+    }
+
+    /// From now on it is these.
+    pub fn fix(&mut self, rows: Vec<T>) {
+        self.made = Some(rows.into());
+        self.is_fixed = true;
+    }
+
+    /// What it is, if it is fixed.
+    pub fn fixed(&self) -> Option<Rc<[T]>> {
+        self.made.clone().filter(|_| self.is_fixed)
     }
 
     /// Where it is to go on, if it is being made.
@@ -95,7 +109,9 @@ impl<T> Roster<T> {
 
     /// The turn is over in which those who waited could take it: from now on it would be old.
     pub fn expire(&mut self) {
-        self.made = None;
+        if !self.is_fixed {
+            self.made = None;
+        }
     }
 }
 

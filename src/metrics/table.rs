@@ -4,6 +4,7 @@
 //! `_bytes`, `_seconds`; what has none is a number of things.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
@@ -25,6 +26,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct View<'a> {
     /// What was counted.
     pub metrics: &'a Metrics,
+    /// If a record is told of, which one, and the numbers of the turns that are there of it.
+    pub record: Option<(&'a str, Range<u64>)>,
     /// What the resolver counted.
     pub resolver: Counters,
     /// Names being resolved.

@@ -64,6 +64,8 @@ pub struct ListenerOptions {
     pub kind: &'static str,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Descriptors that a session may take: its connection, and another one to an origin, or a file.
+    pub descriptors: usize,
     /// It goes on accepting while the process drains: for health checks.
     pub serves_while_draining: bool,
     /// What it asks of its peers.
@@ -85,7 +87,12 @@ pub(super) struct Listeners<S: Sys> {
     seats: Seats,
     /// Places that are kept for each listener.
     kept: Kept,
+    /// What all sessions may take.
+    descriptors: usize,
 }
+
+/// Descriptors that a session takes at most.
+const SESSION_DESCRIPTORS_MAX: usize = 2;
 
 /// What a listener knows of the type of its service.
 #[derive(Clone, Copy)]
@@ -170,6 +177,7 @@ impl<S: Sys> Listeners<S> {
             first: 0,
             seats: Seats::new(limits.connections_per_address_max),
             kept: Kept::new(limits),
+            descriptors: 0,
         }
     }
 
@@ -185,6 +193,13 @@ impl<S: Sys> Listeners<S> {
         let listeners = self.all.iter().map(|(_, listener)| listener);
         let keepers = listeners.filter(|listener| listener.keeps_places());
         self.kept.recount(keepers.map(|listener| listener.active));
+        let all = self.all.iter().map(|(_, listener)| listener);
+        self.descriptors = all.map(|l| l.active * l.options.descriptors).sum();
+    }
+
+    /// Whether there is no place for a session without a client.
+    pub(super) fn are_full(&self, sessions: usize, limits: &Limits) -> bool {
+        sessions >= limits.sessions_max || self.descriptors >= limits.session_descriptors_max
     }
 
     /// A new listener at `bind`; the address that it got. `host` is told the place of its counters,
@@ -340,6 +355,7 @@ impl<S: Sys> Listeners<S> {
         socket.active -= 1;
         let listener = &mut self.all[socket.listener];
         listener.active -= 1;
+        self.descriptors -= listener.options.descriptors;
         if listener.keeps_places() {
             self.kept.left(listener.active);
         }
@@ -364,6 +380,7 @@ impl<S: Sys> Listeners<S> {
         }
         listener.active += 1;
         socket.active += 1;
+        self.descriptors += listener.options.descriptors;
         cx.metrics.listeners[socket.metrics].began_alone();
     }
 
@@ -415,7 +432,8 @@ impl<S: Sys> Listeners<S> {
 
     /// Whether a connection may wait at a socket for which there is a place.
     fn has_work(&self, socket: &Socket<S>, sessions: usize, limits: &Limits) -> bool {
-        socket.pending && self.all[socket.listener].has_room(sessions, &self.kept, limits)
+        let taken = (sessions, self.descriptors);
+        socket.pending && self.all[socket.listener].has_room(taken, &self.kept, limits)
     }
 
     /// The next connection of a socket, or none this time.
@@ -463,6 +481,7 @@ impl<S: Sys> Listeners<S> {
         }
         listener.active += 1;
         socket.active += 1;
+        self.descriptors += listener.options.descriptors;
         cx.metrics.listeners[socket.metrics].accepted();
         if !listener.options.serves_while_draining {
             self.first = index + 1; // those have places of their own
@@ -593,14 +612,24 @@ fn add_socket<S: Sys>(
 impl Listener {
     /// Whether there is a place for one more connection. At a limit they wait in the kernel's
     /// queue; one that ends makes room.
-    fn has_room(&self, sessions: usize, kept: &Kept, limits: &Limits) -> bool {
-        let places = match self.keeps_places() {
-            true => limits
-                .sessions_max
-                .saturating_sub(kept.of_others(self.active)),
-            false => limits.sessions_max + limits.sessions_reserved,
+    fn has_room(
+        &self,
+        (sessions, descriptors): (usize, usize),
+        kept: &Kept,
+        limits: &Limits,
+    ) -> bool {
+        let (fewer, more) = match self.keeps_places() {
+            true => (kept.of_others(self.active), 0),
+            false => (0, limits.sessions_reserved),
         };
-        sessions < places.min(token::SESSIONS_MAX) && self.active < self.options.connections_max
+        let places = |all: usize, each: usize| {
+            let all = all.saturating_add(each * more);
+            all.saturating_sub(each * fewer)
+        };
+        sessions < places(limits.sessions_max, 1).min(token::SESSIONS_MAX)
+            && descriptors + self.options.descriptors
+                <= places(limits.session_descriptors_max, SESSION_DESCRIPTORS_MAX)
+            && self.active < self.options.connections_max
     }
 
     /// Whether places are kept for it. Those that serve while the process drains have places beyond

@@ -78,6 +78,7 @@ use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
+use crate::inside::replayed::Replayed;
 use crate::inside::ring::{End, LOOP, Part, Record, Ring, What, Why};
 use crate::inside::roster::{Roster, Row};
 use crate::jobs::Jobs;
@@ -407,6 +408,16 @@ impl<S: Sys> Reactor<S> {
     pub fn take_watched(&mut self) -> (Vec<Record>, &Ring, &Metrics) {
         let (records, names) = self.cx.inside.ring.take_watched();
         (records, names, &self.cx.metrics)
+    }
+
+    /// What was seen of it, and what it counted, at its end.
+    pub fn into_seen(self) -> (Ring, Metrics) {
+        (self.cx.inside.ring, self.cx.metrics)
+    }
+
+    /// Admin pages tell of a record from now on, and no more of this process.
+    pub fn show(&mut self, record: (Ring, Vec<Row>, Replayed)) {
+        self.cx.inside.show(record);
     }
 
     /// All sessions, in the order of their places.
@@ -983,7 +994,7 @@ impl<S: Sys> Reactor<S> {
     fn begin_alone(&mut self, host: usize, at: Option<(usize, usize)>) {
         while let Some(conn) = self.hosts[host].host.alone(self.cx.now) {
             let serving = &mut self.hosts[host];
-            let is_full = self.sessions.len() >= self.limits.sessions_max;
+            let is_full = self.listeners.are_full(self.sessions.len(), &self.limits);
             let at = at.or_else(|| self.listeners.of_host(host));
             let Some((socket, metrics)) = at.filter(|_| !is_full && !self.cx.draining) else {
                 let metrics = at.map_or(serving.metrics, |(_, metrics)| metrics);

@@ -183,6 +183,11 @@ impl<S: Sys> Server<S> {
         format!("{:#?}", self.reactor.metrics())
     }
 
+    /// What turned.
+    pub(super) fn into_reactor(self) -> Reactor<S> {
+        self.reactor
+    }
+
     /// What turns.
     pub fn reactor(&mut self) -> &mut Reactor<S> {
         &mut self.reactor

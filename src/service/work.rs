@@ -22,9 +22,9 @@ pub const REQUEST_NS: u32 = 300;
 /// One byte of a head.
 pub const HEAD_BYTE_NS: u32 = 1;
 /// One answer that is written for its request alone: an error, a redirect, a preflight.
-pub const WRITTEN_NS: u32 = 1_200;
+pub const WRITTEN_NS: u32 = 600;
 /// One name looked for on the disk, found or not, where the kernel remembers it.
-pub const LOOKUP_NS: u32 = 2_000;
+pub const LOOKUP_NS: u32 = 1_000;
 /// One file opened and read, and the answer that is made of it.
 pub const MADE_NS: u32 = 8_000;
 /// One part of an answer with several ranges.

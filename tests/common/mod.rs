@@ -284,9 +284,13 @@ impl Program {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
             std::fs::write(path, bytes).expect("a file");
         }
+        command.arg("--config").arg(&file);
+        Self::start_command(command, dir)
+    }
+
+    /// A command that serves, in a folder of its own.
+    pub(crate) fn start_command(mut command: Command, dir: TempDir) -> Self {
         let mut child = command
-            .arg("--config")
-            .arg(&file)
             .current_dir(dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

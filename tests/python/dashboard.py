@@ -2,6 +2,8 @@
 
 Usage: dashboard.py HOST PORT [FOLDER]; prints what was seen, as JSON, and puts pictures into the folder.
        dashboard.py HOST PORT --as USER PASSWORD; prints whether all of it answers to whom has a password.
+       dashboard.py HOST PORT --below PREFIX; prints whether all of it is found below the prefix of a route.
+       dashboard.py HOST PORT --record [FOLDER]; prints what is seen of a record.
 """
 
 import base64
@@ -183,6 +185,67 @@ def look_as(browser, host, user, password):
     return {"refused": refused, "live": True}
 
 
+def look_below(browser, site):
+    """As a route of a web server."""
+    browser.open(site + "/")
+    browser.wait_for("document.querySelector('#connection').textContent === 'live'")
+    browser.wait_for("document.querySelectorAll('#sessions tbody tr').length > 0")
+    seen = {"inspector": inspect(browser), "figures": figures(browser, site), "timeline": watch(browser, "tcp-echo")["title"]}
+    asked = "performance.getEntriesByType('resource').map(entry => entry.name)"
+    links = "Array.from(document.links, link => link.href)"
+    names = browser.run(asked) + browser.run(links)
+    seen["beside"] = [name for name in names if not name.startswith(site + "/") and "favicon" not in name]
+    seen["asked"] = len(names)
+    return seen
+
+
+def look_at_record(browser, site):
+    """A record that was replayed: nothing moves, and every turn is there."""
+    browser.call("POST", "/window/rect", {"width": 1200, "height": 1000})
+    browser.open(site + "/")
+    browser.wait_for("document.querySelectorAll('#sessions tbody tr').length > 0")
+    browser.wait_for("document.querySelector('#turn .legend li')")
+    seen = {"about": text(browser, "#record"), "newest": text(browser, "#which"), "watch": browser.run("document.querySelector('#watch') === null")}
+    browser.run("document.querySelector('#inspector').focus()")
+    which = "document.querySelector('#which').textContent"
+    browser.press(HOME)
+    browser.wait_for(f"{which}.startsWith('turn 1 of')")
+    browser.press(RIGHT)
+    browser.wait_for(f"{which}.startsWith('turn 2 of')")
+    # Over the end of what was read at once, to that of the record, and all the way back.
+    last = browser.run("numbers.end") - 1
+    for turn in [*range(3, last + 1), *range(last - 1, 0, -1)]:
+        browser.press(RIGHT if turn > browser.run("turns.first + turns.place") else LEFT)
+        browser.wait_for(f"{which}.startsWith('turn {turn} of')")
+    browser.run("document.querySelector('#go').focus()")
+    browser.press("40\ue007")
+    browser.wait_for(f"{which}.startsWith('turn 40 of')")
+    seen["last"] = last
+    seen["summary"] = text(browser, "#summary")
+    picture(browser, "record-turns")
+    browser.run("document.querySelector('#sessions tbody button').focus()")
+    browser.press(ENTER)
+    browser.wait_for("document.querySelectorAll('#steps tbody tr').length > 3")
+    seen["standing"] = text(browser, "#standing")
+    picture(browser, "record-timeline")
+    emulate(browser, "setDeviceMetricsOverride", width=360, height=2400, deviceScaleFactor=1, mobile=True)
+    seen["width"] = browser.run("[document.documentElement.scrollWidth, innerWidth]")
+    picture(browser, "record-narrow")
+    seen["complaints"] = [line["message"] for line in browser.call("POST", "/se/log", {"type": "browser"}) if "favicon.ico" not in line["message"]]
+    return seen
+
+
+if "--below" in sys.argv:
+    with chromium() as browser:
+        prefix = sys.argv[4]
+        del sys.argv[3:]
+        print(json.dumps(look_below(browser, f"http://{sys.argv[1]}:{sys.argv[2]}{prefix}"), indent=1))
+    sys.exit()
+if "--record" in sys.argv:
+    del sys.argv[3]
+    with chromium() as browser:
+        print(json.dumps(look_at_record(browser, f"http://{sys.argv[1]}:{sys.argv[2]}"), indent=1))
+    sys.exit()
 if "--as" in sys.argv:
     with chromium() as browser:
         print(json.dumps(look_as(browser, f"{sys.argv[1]}:{sys.argv[2]}", *sys.argv[4:6])))

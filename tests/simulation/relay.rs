@@ -219,6 +219,7 @@ impl Scenario for RelayScenario {
             name: "relay".to_owned(),
             kind: "relay",
             connections_max: 1000,
+            descriptors: 2,
             serves_while_draining: false,
             gate: GateOptions::default(),
             tls: None,

@@ -5,8 +5,9 @@
 //! record ─▶ its configuration ─▶ the same services ─▶ turn, turn … ─▶ told to end, as then ─▶ counted the same?
 //! ```
 //!
-//! How it is looked at turn by turn: [`step`].
+//! How it is looked at turn by turn: [`step`], and in a browser: [`show`].
 
+pub mod show;
 pub mod step;
 
 use std::fmt;

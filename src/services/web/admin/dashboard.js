@@ -6,6 +6,7 @@ const HISTORY = 60; // samples of a line
 const ROWS = 200; // sessions shown
 const history = new Map(); // by listener and measure: the last samples
 let last = null; // the last status, to take differences from
+const record = document.querySelector('#record'); // there is one if a record is told of, which does not go on
 
 const SVG = new Set(['svg', 'path', 'rect', 'text', 'title']);
 
@@ -187,7 +188,7 @@ const drawHeartbeats = senders => {
 const draw = now => {
   const before = last, seconds = before ? Math.max(.001, now.uptime - before.uptime) : 1;
   last = now;
-  document.querySelector('#since').textContent = `${now.draining ? 'draining, ' : ''}up for ${duration(now.uptime)}`;
+  if (!record) document.querySelector('#since').textContent = `${now.draining ? 'draining, ' : ''}up for ${duration(now.uptime)}`;
   drawFacts(now, before, seconds);
   drawTurns(now, before);
   drawListeners(now, before, seconds);
@@ -292,5 +293,5 @@ build();
 readSessions();
 const events = new EventSource('events');
 events.addEventListener('status', event => draw(JSON.parse(event.data)));
-events.addEventListener('open', () => { document.querySelector('#connection').textContent = 'live'; });
+events.addEventListener('open', () => { document.querySelector('#connection').textContent = record ? '' : 'live'; });
 events.addEventListener('error', () => { document.querySelector('#connection').textContent = 'not connected; trying again'; });

@@ -3,6 +3,7 @@
 //!
 //! Source: HTML Living Standard, section 9.2 (server-sent events).
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +13,7 @@ use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::service::{Cx, work};
 use crate::services::web::files::Progress;
-use crate::services::web::live::{self, Live, Source, Turns};
+use crate::services::web::live::{self, Live, Source, Turns, Which};
 use crate::services::web::reply::{Refusal, Reply};
 
 /// How often the status is told.
@@ -133,20 +134,44 @@ pub(super) fn turns(
     head: &RequestHead<'_>,
     reply: &mut Reply<'_, '_>,
 ) -> Result<Option<Box<Live>>, Box<Refusal>> {
-    let query = live::query(head);
-    let wanted = match query.strip_prefix("last=") {
-        None if query.is_empty() => Ok(live::TURNS),
-        None => Err(format!("there is no {query:?}: expected last")),
-        Some(value) => number("last", value, live::TURNS_MAX),
-    };
-    let wanted = wanted.map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
+    let numbers = reply.cx.inside.replayed.as_ref();
+    let numbers = numbers.map(|replayed| replayed.numbers());
+    let asked = turns_asked(live::query(head), numbers.as_ref());
+    let (wanted, which) = asked.map_err(|text| Refusal::told(Status::BAD_REQUEST, text))?;
     live::may_read(reply.cx.inside)?;
     if !live::begin_head(head, "application/json", reply) {
         return Ok(None);
     }
-    let source = Box::new(Turns::new(wanted, None, reply.cx));
+    let source = Box::new(match (which, reply.cx.inside.roster.fixed()) {
+        (Some(which), Some(rows)) => Turns::of_record(which, wanted, &rows, reply.cx),
+        _ => Turns::new(wanted, None, reply.cx),
+    });
     let until = reply.cx.now + LIFE;
     Ok(Some(Live::new(source, String::new(), head, until, reply)))
+}
+
+/// How many turns a query asks for, and of a record with such `numbers` which: nothing, `last=N`,
+/// `from=TURN` or `before=TURN`.
+fn turns_asked(
+    query: &str,
+    numbers: Option<&Range<u64>>,
+) -> Result<(usize, Option<Which>), String> {
+    let newest = numbers.map(|numbers| Which::Before(numbers.end));
+    let of_record = |value: &str, which: fn(u64) -> Which| match (value.parse(), numbers) {
+        (Ok(turn), Some(_)) => Ok((live::TURNS, Some(which(turn)))),
+        (_, Some(numbers)) => Err(format!(
+            "{value:?} is no turn: expected a number, from {} to {}",
+            numbers.start, numbers.end
+        )),
+        (_, None) => Err("only the turns of a record have numbers: expected last".to_owned()),
+    };
+    match query.split_once('=').unwrap_or((query, "")) {
+        ("", "") => Ok((live::TURNS, newest)),
+        ("last", value) => Ok((number("last", value, live::TURNS_MAX)?, newest)),
+        ("from", value) => of_record(value, Which::From),
+        ("before", value) => of_record(value, Which::Before),
+        (key, _) => Err(format!("there is no {key:?}: expected last")),
+    }
 }
 
 /// What a query asks for: nothing, `session=ID` or `turns=N`.
@@ -173,6 +198,36 @@ fn number(key: &str, value: &str, most: usize) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turns_are_asked_for_by_their_number_where_they_are_of_a_record() {
+        let numbers = || Some(7..19);
+        let newest = Some(Which::Before(19));
+        for (query, numbers, expected) in [
+            ("", None, (live::TURNS, None)),
+            ("last=3", None, (3, None)),
+            ("", numbers(), (live::TURNS, newest)),
+            ("last=3", numbers(), (3, newest)),
+            ("from=9", numbers(), (live::TURNS, Some(Which::From(9)))),
+            ("before=9", numbers(), (live::TURNS, Some(Which::Before(9)))),
+        ] {
+            assert_eq!(
+                turns_asked(query, numbers.as_ref()),
+                Ok(expected),
+                "{query}"
+            );
+        }
+        for (query, numbers) in [
+            ("from=9", None),
+            ("last=0", numbers()),
+            ("from=x", numbers()),
+            ("from", numbers()),
+            ("to=9", numbers()),
+        ] {
+            let text = turns_asked(query, numbers.as_ref()).expect_err(query);
+            assert!(text.contains("expected"), "{text}");
+        }
+    }
 
     #[test]
     fn a_query_says_what_is_listened_to() {

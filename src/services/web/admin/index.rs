@@ -29,16 +29,17 @@ impl Page {
                  <script src=\"inspect.js\" defer></script>\n\
                  <h1>netlab-reactor {}</h1>\n<p><span id=\"since\">{} for {} s</span> \
                  <span id=\"connection\" class=\"faint\" role=\"status\"></span>\n\
-                 <main id=\"live\"></main>\n\
+                 {}<main id=\"live\"></main>\n\
                  <details id=\"plain\" open><summary>Everything that is counted, as of when this page was asked for</summary>\n\
                  <div class=\"wide\"><table>\n<tr><th>name<th>kind<th>address<th>counted\n",
                 view.version(),
-                if view.metrics.draining {
-                    "draining, up"
-                } else {
-                    "up"
+                match (&view.record, view.metrics.draining) {
+                    (Some(_), _) => "shown",
+                    (None, true) => "draining, up",
+                    (None, false) => "up",
                 },
                 view.uptime().as_secs(),
+                record(view),
             );
         }
         let end = self.text.len().saturating_add(bytes);
@@ -85,6 +86,19 @@ impl Page {
         self.text.push_str("</table></details>\n</html>\n");
         true
     }
+}
+
+/// Which record it is, if it is one, and for scripts the numbers of its turns.
+fn record(view: &View<'_>) -> String {
+    let Some((about, turns)) = &view.record else {
+        return String::new();
+    };
+    let about = Html(about.as_bytes());
+    format!(
+        "<p id=\"record\" data-first=\"{}\" data-end=\"{}\">{about}. All below is of this record, \
+         and does not go on.\n",
+        turns.start, turns.end
+    )
 }
 
 /// A number of each kind of job for the disk that has had any, in a line.

@@ -96,7 +96,10 @@ const openTimeline = id => {
 
 // The turns.
 
-const turns = { source: null, all: [], place: 0 };
+const turns = { source: null, all: [], place: 0, first: 0 }; // of a record the number of the first of `all`, too
+
+// The numbers of a record's turns: the first, and the one behind the last.
+const numbers = record && { first: Number(record.dataset.first), end: Number(record.dataset.end) };
 
 // A turn's parts with their lengths, and what was done in each.
 const partsOf = turn => {
@@ -146,7 +149,7 @@ const ringOf = (parts, length) => {
 
 const drawTurn = () => {
   const { all, place } = turns, turn = all[place];
-  document.querySelector('#which').textContent = turn ? `turn ${place + 1} of ${all.length}` : 'no turn yet';
+  document.querySelector('#which').textContent = !turn ? 'no turn yet' : numbers ? `turn ${turns.first + place} of ${numbers.first > 1 ? `${numbers.first} to ` : ''}${numbers.end - 1}` : `turn ${place + 1} of ${all.length}`;
   const shown = document.querySelector('#turn');
   if (!turn) return shown.replaceChildren();
   const parts = partsOf(turn), begin = turn[0].at, length = Math.max(1, turn.at(-1).at - begin);
@@ -186,6 +189,14 @@ const showTurn = place => {
   drawTurn();
 };
 
+// Turns of a record, from one on or those before it, as many as are told at once; the one is shown that is next to it.
+const readTurns = async (direction, number) => {
+  const all = await (await fetch(`turns.json?${direction}=${number}`)).json();
+  if (!all.length) return;
+  Object.assign(turns, { all, first: direction === 'from' ? Math.max(number, numbers.first) : Math.min(number, numbers.end) - all.length });
+  showTurn(direction === 'from' ? 0 : all.length - 1);
+};
+
 const isWatching = () => turns.source !== null;
 
 const watchTurns = () => {
@@ -208,11 +219,16 @@ const pauseTurns = () => {
 const toggle = () => isWatching() ? pauseTurns() : watchTurns();
 
 const step = by => {
-  pauseTurns();
-  showTurn(turns.place + by);
+  if (!numbers) pauseTurns();
+  const place = turns.place + by;
+  if (numbers && place < 0) return readTurns('before', turns.first);
+  if (numbers && place >= turns.all.length) return readTurns('from', turns.first + turns.all.length);
+  showTurn(place);
 };
 
-const KEYS = new Map([['ArrowLeft', () => step(-1)], ['ArrowRight', () => step(1)], ['Home', () => step(-TURNS)], ['End', () => step(TURNS)], [' ', toggle]]);
+const KEYS = new Map([['ArrowLeft', () => step(-1)], ['ArrowRight', () => step(1)],
+  ['Home', () => numbers ? readTurns('from', numbers.first) : step(-TURNS)], ['End', () => numbers ? readTurns('before', numbers.end) : step(TURNS)],
+  ...numbers ? [] : [[' ', toggle]]]);
 
 const buildInspector = () => {
   const button = (id, name, label, does) => {
@@ -227,16 +243,18 @@ const buildInspector = () => {
   });
   const watch = element('button', { type: 'button', id: 'watch' }, 'Watch the turns');
   watch.addEventListener('click', toggle);
+  const goTo = element('input', { type: 'number', id: 'go', 'aria-label': 'go to a turn', placeholder: 'turn', min: numbers?.first, max: numbers?.end - 1 });
+  goTo.addEventListener('change', () => readTurns('from', Math.min(Math.max(goTo.valueAsNumber || 0, numbers.first), numbers.end - 1)));
   const inspector = document.querySelector('#inspector');
   inspector.replaceChildren(
     element('h2', {}, 'Turn by turn'),
-    element('div', { class: 'controls' }, watch, button('back', '◀', 'one turn back', () => step(-1)), button('forth', '▶', 'one turn forth', () => step(1)),
-      element('span', { id: 'which', role: 'status' }, ''), element('span', { class: 'faint optional' }, 'space: watch or pause; ← →: step; Home, End')),
+    element('div', { class: 'controls' }, numbers ? goTo : watch, button('back', '◀', 'one turn back', () => step(-1)), button('forth', '▶', 'one turn forth', () => step(1)),
+      element('span', { id: 'which', role: 'status' }, ''), element('span', { class: 'faint optional' }, `${numbers ? '' : 'space: watch or pause; '}← →: step; Home, End`)),
     overview, element('div', { id: 'turn' }));
   inspector.addEventListener('keydown', event => {
     const does = KEYS.get(event.key);
-    // Space on a button is a click on it already.
-    if (!does || (event.key === ' ' && event.target.tagName === 'BUTTON')) return;
+    // Space on a button is a click on it already, and keys are a field's own.
+    if (!does || (event.key === ' ' && event.target.tagName === 'BUTTON') || event.target.tagName === 'INPUT') return;
     event.preventDefault();
     does();
   });
@@ -263,3 +281,4 @@ const buildTimeline = () => {
 
 buildInspector();
 buildTimeline();
+if (numbers) readTurns('before', numbers.end);

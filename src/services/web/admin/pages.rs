@@ -1,6 +1,7 @@
 //! The pages: from a path and what was counted to a body. Nothing here knows how it is sent.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use crate::http::Status;
 use crate::jobs::Kind;
 use crate::metrics::{Process, View};
 use crate::service::{Cx, Id, work};
+use crate::services::web::live;
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
@@ -130,7 +132,8 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
     };
     View {
         process,
-        metrics: cx.counted.all(),
+        metrics: live::counted(cx),
+        record: record(cx),
         resolver: cx.resolver.counters(),
         lookups: cx.resolver.lookups_under_way(),
         cached_names: cx.resolver.cached(),
@@ -144,6 +147,12 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
         started,
         wall: cx.wall,
     }
+}
+
+/// Which record is told of, if one is, and the numbers of its turns.
+fn record<'a>(cx: &'a Cx<'_>) -> Option<(&'a str, Range<u64>)> {
+    let replayed = cx.inside.replayed.as_ref()?;
+    Some((&replayed.about, replayed.numbers()))
 }
 
 /// The page at a path, unless it is a long one.

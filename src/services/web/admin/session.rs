@@ -13,7 +13,7 @@ use crate::http::Status;
 use crate::inside::ring::What;
 use crate::service::{Cx, work};
 use crate::services::web::files::Progress;
-use crate::services::web::live::{Kinds, Names, Source, put_object};
+use crate::services::web::live::{Kinds, Source, counted, names, put_object};
 use crate::services::web::reply::{Refusal, Reply};
 
 /// How often it is looked at.
@@ -46,7 +46,7 @@ pub(super) fn row(
     };
     let found = rows.iter().find(|row| row.id.generation == number);
     let told = found.and_then(|row| {
-        let listener = reply.cx.counted.all().listeners.get(row.listener)?;
+        let listener = counted(reply.cx).listeners.get(row.listener)?;
         Some((sessions::object(row, listener), listener.kind))
     });
     told.map(Poll::Ready).ok_or_else(|| {
@@ -81,13 +81,6 @@ pub(super) fn respond(number: u32, reply: &mut Reply<'_, '_>) -> Result<Progress
     Ok(Progress::Answered)
 }
 
-fn names<'a>(cx: &'a Cx<'_>) -> Names<'a> {
-    Names {
-        ring: &cx.inside.ring,
-        listeners: &cx.counted.all().listeners,
-    }
-}
-
 /// One who looks at a session.
 pub(super) struct Watched {
     number: u32,
@@ -118,9 +111,14 @@ impl Source for Watched {
     fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
         let names = names(cx);
         let (mut missing, records) = names.ring.since(self.from);
-        let newest = records.rev().take(LOOKED_AT_MAX);
+        // A record does not go on, so there is one look for all of it.
+        let (looked_at, most) = match names.ring.is_replayed() {
+            true => (usize::MAX, RECORDS_MAX),
+            false => (LOOKED_AT_MAX, TOLD_MAX),
+        };
+        let newest = records.rev().take(looked_at);
         let mut of_it = newest.filter(|record| record.id.generation == self.number);
-        let told: Vec<_> = of_it.by_ref().take(TOLD_MAX).collect();
+        let told: Vec<_> = of_it.by_ref().take(most).collect();
         missing += of_it.count() as u64;
         self.from = names.ring.written();
         if missing > 0 {

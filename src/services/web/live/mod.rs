@@ -22,9 +22,26 @@ use crate::http::head::{BodyLength, RequestHead, put_head_end, put_header};
 use crate::http::persistence::Persistence;
 use crate::http::{Method, Status, Version};
 pub(super) use crate::inside::words::{Kinds, Names, put_object};
+use crate::metrics::Metrics;
 use crate::service::{Cx, Io};
-pub(super) use turns::{TURNS, TURNS_MAX, Turns};
+pub(super) use turns::{TURNS, TURNS_MAX, Turns, Which};
 pub(super) use watch::{begin, may_read, query};
+
+/// What was counted by the process that is told of: this one, or that of a record.
+pub(super) fn counted<'a>(cx: &'a Cx<'_>) -> &'a Metrics {
+    match &cx.inside.replayed {
+        Some(replayed) => &replayed.metrics,
+        None => cx.counted.all(),
+    }
+}
+
+/// By what its records are told.
+pub(super) fn names<'a>(cx: &'a Cx<'_>) -> Names<'a> {
+    Names {
+        ring: &cx.inside.ring,
+        listeners: &counted(cx).listeners,
+    }
+}
 
 /// Where it comes from.
 pub(super) trait Source {

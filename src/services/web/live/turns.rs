@@ -8,12 +8,15 @@
 //! has little to do is watched nearly all the time. So what it costs is bounded whatever the loop does:
 //! the ring for a few thousandths of a second, and the text of so many records.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Source;
+use super::{Source, counted, names};
+use crate::inside::replayed::Replayed;
 use crate::inside::ring::{Record, Ring, What};
-use crate::inside::words::{self, Kinds, Names};
+use crate::inside::roster::Row;
+use crate::inside::words::{self, Kinds};
 use crate::service::{Cx, work};
 
 /// How long it is watched at least, and at most.
@@ -71,6 +74,40 @@ impl Turns {
         }
     }
 
+    /// Those of a record that are asked for, once: turns as they are numbered there, so many at most.
+    pub(in crate::services::web) fn of_record(
+        which: Which,
+        wanted: usize,
+        rows: &[Row],
+        cx: &Cx<'_>,
+    ) -> Self {
+        let mut kinds = Kinds::default();
+        for row in rows {
+            if let Some(listener) = counted(cx).listeners.get(row.listener) {
+                kinds.learn(row.id.generation, listener.kind);
+            }
+        }
+        let places = cx
+            .inside
+            .replayed
+            .as_ref()
+            .map(|replayed| which.of(replayed, wanted));
+        let (_, records) = cx.inside.ring.since(0);
+        let places = places.unwrap_or_default();
+        let records = records.skip(places.start).take(places.len());
+        Self {
+            wanted,
+            repeats: false,
+            is_told: false,
+            stage: Stage::Telling {
+                records: records.copied().collect(),
+                written: 0,
+                kinds,
+            },
+            _place: None,
+        }
+    }
+
     /// Writes some of the records, as far as the share of work goes. Whether that is all.
     fn tell(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
         let Stage::Telling {
@@ -92,10 +129,7 @@ impl Turns {
                 "["
             });
         }
-        let names = Names {
-            ring: &cx.inside.ring,
-            listeners: &cx.counted.all().listeners,
-        };
+        let names = names(cx);
         let some = &records[*written..];
         let some = &some[..some.len().min(most)];
         for record in some {
@@ -118,6 +152,24 @@ impl Turns {
             self.is_told = true;
         }
         is_all
+    }
+}
+
+/// Turns of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::services::web) enum Which {
+    /// From this one on.
+    From(u64),
+    /// Those before this one.
+    Before(u64),
+}
+
+impl Which {
+    fn of(self, replayed: &Replayed, wanted: usize) -> Range<usize> {
+        match self {
+            Which::From(turn) => replayed.from(turn, wanted, RECORDS_MAX),
+            Which::Before(turn) => replayed.before(turn, wanted, RECORDS_MAX),
+        }
     }
 }
 

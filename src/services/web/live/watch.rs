@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Live, Source, begin_head};
+use super::{Live, Source, begin_head, names};
 use crate::http::Status;
 use crate::http::head::RequestHead;
 use crate::http::target::Target;
 use crate::inside::Inside;
 use crate::inside::trace::{Format, Trace};
-use crate::inside::words::Names;
 use crate::service::{Cx, work};
 use crate::services::web::reply::{Refusal, Reply};
 
@@ -27,13 +26,9 @@ struct Watch {
 
 impl Source for Watch {
     fn look(&mut self, cx: &mut Cx<'_>, text: &mut String) -> bool {
-        let ring = &cx.inside.ring;
-        let names = Names {
-            ring,
-            listeners: &cx.counted.all().listeners,
-        };
+        let names = names(cx);
         let most = cx.work.steps(work::RECORD_NS);
-        let (missing, records) = ring.since(self.from);
+        let (missing, records) = names.ring.since(self.from);
         if missing > 0 {
             self.trace.missed(missing, text);
             self.from += missing;
@@ -44,17 +39,13 @@ impl Source for Watch {
             count += 1;
         }
         self.from += count as u64;
-        let has_all = self.from == ring.written();
+        let has_all = self.from == names.ring.written();
         cx.work.charge_each(count, work::RECORD_NS);
         has_all
     }
 
     fn end(&mut self, cx: &mut Cx<'_>, text: &mut String) {
-        let names = Names {
-            ring: &cx.inside.ring,
-            listeners: &cx.counted.all().listeners,
-        };
-        self.trace.end(names, text);
+        self.trace.end(names(cx), text);
     }
 
     fn ended(&mut self, cx: &mut Cx<'_>) {

@@ -20,6 +20,7 @@ fn start() -> SocketAddr {
             name: "chat".into(),
             kind: "chat",
             connections_max: 10,
+            descriptors: 1,
             serves_while_draining: false,
             gate: GateOptions::default(),
             tls: None,
