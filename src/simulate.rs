@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::{panic, process};
 
 use clap::Args;
 use netlab_reactor::serve::simulate::{Came, Mishaps, Service, Simulation};
@@ -84,12 +85,36 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<bool, Failure> {
         (None, None) => Path::new("/dev/null"),
     };
     let to = io::BufWriter::new(replay::create(record)?);
+    if cfg!(panic = "abort") {
+        tell_at_panic(&simulation, args, record);
+    }
     let came = simulation.run(to).map_err(|error| failed(&error))?;
     if let Some(path) = &args.trace {
         replay::trace(record, path)?;
     }
     tell(&simulation, &came).map_err(Failure::Output)?;
     Ok(came.complaints.is_empty())
+}
+
+/// Where a panic ends the process at once, what there is to tell of the simulation is told just before
+/// that: the turns before it are in the record by then.
+fn tell_at_panic(simulation: &Simulation, args: &SimulateArgs, record: &Path) {
+    let (simulation, args) = (simulation.to_string(), args.clone());
+    let record = record.to_owned();
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |about| {
+        before(about);
+        if let Some(path) = &args.trace {
+            // The record is cut, which is an error; up to there it is a trace.
+            let _ = replay::trace(&record, path);
+            if args.record.is_none() {
+                let _ = std::fs::remove_file(&record);
+            }
+        }
+        let why = about.payload_as_str().unwrap_or("of an unknown kind");
+        let _ = writeln!(io::stdout(), "{simulation}\nwrong: a panic: {why}");
+        process::exit(1);
+    }));
 }
 
 /// A file that is removed in the end.

@@ -827,9 +827,13 @@ fn the_dashboard_works_below_the_prefix_of_a_route() {
 
 /// A simulation is recorded; the record, and what it told.
 fn simulated(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    simulated_by(&[&["--seed", "3", "--clients", "2"], flags].concat())
+}
+
+fn simulated_by(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let folder = common::temp_dir();
     let record = folder.path().join("run.rec");
-    let mut simulate = common::command(&["simulate", "--seed", "3", "--clients", "2", "--record"]);
+    let mut simulate = common::command(&["simulate", "--record"]);
     simulate.arg(&record).args(flags);
     simulate.output().expect("the program runs");
     (folder, record)
@@ -926,6 +930,63 @@ fn a_record_is_shown_in_the_dashboard_turn_by_turn() {
 }
 
 #[test]
+fn what_a_recorded_process_counted_is_told_and_stays_as_it_is() {
+    let (_folder, record) = simulated(&[]);
+    let shown = show(&record, &[]);
+    let (_, metrics) = get(&shown, "admin", "/metrics");
+    let (_, status) = get(&shown, "admin", "/status.json");
+    let told: Value = serde_json::from_str(&status).expect("JSON");
+    let uptime = told["uptime"].as_f64().expect("seconds");
+    assert!((1.0..600.0).contains(&uptime), "simulated: {uptime}");
+    let began = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("netlab_start_time_seconds "));
+    let began: f64 = began.expect("a metric").parse().expect("a number");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let ago = now.expect("a time").as_secs_f64() - began;
+    assert!(ago.abs() > 1e6, "it is the simulated clock: {began}");
+    let jobs = metrics
+        .lines()
+        .filter(|line| line.starts_with("netlab_disk_jobs_total{"));
+    assert!(jobs.clone().any(|line| !line.ends_with(" 0")), "{metrics}");
+    for of_this_process in ["netlab_cpu_seconds", "netlab_resident_memory_bytes"] {
+        assert!(!metrics.contains(of_this_process), "{metrics}");
+    }
+    assert_eq!(get(&shown, "admin", "/metrics").1, metrics);
+    assert_eq!(get(&shown, "admin", "/status.json").1, status);
+    let (code, stores) = get(&shown, "admin", "/cache.json");
+    assert_eq!(code, 404, "{stores}");
+    shown.stop();
+}
+
+#[test]
+fn a_record_that_a_panic_ended_is_shown_to_its_last_turn() {
+    let flags = ["--seed", "2", "--planted", "job-wake-lost"];
+    let (_folder, record) = simulated_by(&flags);
+    let shown = show(&record, &[]);
+    let (_, page) = get(&shown, "admin", "/");
+    // A build that ends at once has no time to say why in the record.
+    let why = ["a panic: a job is done and nobody was told", "it is cut"];
+    assert!(why.iter().any(|why| page.contains(why)), "{page}");
+    assert!(page.contains(&format!(" {} turns, ", numbers(&page).1 - 1)));
+    let (_, last) = get(&shown, "admin", "/turns.json?last=1");
+    let last: Vec<Vec<Value>> = serde_json::from_str(&last).expect("turns");
+    let begun = last[0].iter().find(|record| record["what"] == "job_begun");
+    let begun = begun.unwrap_or_else(|| panic!("{last:?}"));
+    assert_eq!(begun["text"], "the disk is asked to store");
+    let id = &begun["id"];
+    let waiting = sessions(&shown).into_iter().find(|row| row["id"] == *id);
+    let waiting = waiting.unwrap_or_else(|| panic!("no session {id}"));
+    assert_eq!(
+        (&waiting["listener"], &waiting["state"]),
+        (&"upload".into(), &"Storing".into())
+    );
+    let (_, one) = get(&shown, "admin", &format!("/sessions/{id}.json"));
+    assert!(one.contains("Small becomes Storing"), "{one}");
+    shown.stop();
+}
+
+#[test]
 fn a_record_is_shown_up_to_a_turn_and_a_damaged_one_up_to_where_it_is_damaged() {
     let (folder, record) = simulated(&["--planted", "half-close-drops"]);
     let shown = show(&record, &["--until", "40"]);
@@ -943,10 +1004,9 @@ fn a_record_is_shown_up_to_a_turn_and_a_damaged_one_up_to_where_it_is_damaged() 
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a file");
     let shown = show(&cut, &[]);
     let (_, page) = get(&shown, "admin", "/");
-    assert!(
-        page.contains("it stops where it should not: in turn "),
-        "{page}"
-    );
+    let last = numbers(&page).1 - 1;
+    let told = format!(" {last} turns, it stops where it should not: in turn ");
+    assert!(page.contains(&told), "{page}");
     assert!(numbers(&page).1 > 20, "{page}");
     shown.stop();
 }
@@ -967,6 +1027,7 @@ fn a_record_is_shown_in_a_browser() {
         "there is nothing to be watched: {seen}"
     );
     assert!(told("standing").starts_with("ends: "), "{seen}");
+    assert_eq!(seen["held"], true, "{seen}");
     let width = |place: usize| seen["width"][place].as_u64().expect("a width");
     assert!(width(0) <= width(1), "{seen}");
     assert_eq!(seen["complaints"], serde_json::json!([]), "{seen}");

@@ -4,10 +4,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::time::SystemTime;
 
 use super::ring::{Record, Ring, Waits, What};
 use super::roster::Row;
-use crate::metrics::Metrics;
+use crate::metrics::{Beside, Metrics};
 
 /// All of it, but for the records themselves: these are in the ring.
 #[derive(Debug)]
@@ -15,15 +16,28 @@ pub struct Replayed {
     /// Which record it is, and what came of its replay: a line for a reader.
     pub about: String,
     /// What was counted in the end.
-    pub metrics: Metrics,
+    pub books: Books,
     turns: Turns,
+}
+
+/// What was counted by a process, and between which moments.
+#[derive(Debug)]
+pub struct Books {
+    /// By the loop and its services.
+    pub metrics: Metrics,
+    /// By what else has counts of its own.
+    pub beside: Beside,
+    /// When the process began to serve.
+    pub started: SystemTime,
+    /// The moment of its last turn.
+    pub wall: SystemTime,
 }
 
 impl Replayed {
     /// The numbers of the turns that there are, of which the first is 1 in a whole record.
     pub fn numbers(&self) -> Range<u64> {
         let first = self.turns.first;
-        first..first + self.turns.lengths.len() as u64
+        first..self.turns.newest() + 1
     }
 
     /// Where in the ring the turns from this one on are: so many of them at most, and no more than
@@ -119,13 +133,18 @@ impl Turns {
         }
     }
 
+    /// The number of the newest turn, 0 before the first one.
+    pub fn newest(&self) -> u64 {
+        self.first + self.lengths.len() as u64 - 1
+    }
+
     /// What is to be replayed: the ring with these records, by the names and texts of `told`; the
     /// sessions, those that had ended behind `living`; and the rest.
     pub fn show(
         mut self,
         told: Ring,
         living: Vec<Row>,
-        metrics: Metrics,
+        books: Books,
         about: String,
     ) -> (Ring, Vec<Row>, Replayed) {
         let mut rows = living;
@@ -140,7 +159,7 @@ impl Turns {
         let ring = told.replayed(std::mem::take(&mut self.records));
         let replayed = Replayed {
             about,
-            metrics,
+            books,
             turns: self,
         };
         (ring, rows, replayed)
@@ -194,12 +213,13 @@ mod tests {
     }
 
     fn replayed(turns: Turns) -> (Ring, Vec<Row>, Replayed) {
-        turns.show(
-            Ring::default(),
-            Vec::new(),
-            Metrics::default(),
-            String::new(),
-        )
+        let books = Books {
+            metrics: Metrics::default(),
+            beside: Beside::default(),
+            started: SystemTime::UNIX_EPOCH,
+            wall: SystemTime::UNIX_EPOCH,
+        };
+        turns.show(Ring::default(), Vec::new(), books, String::new())
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use datagrams::{Cause, DatagramMetrics, HeartbeatMetrics, Impairment, PingMe
 pub use histogram::{Histogram, Span};
 pub(crate) use latency::Answered;
 pub use latency::{Became, Latencies};
-pub use table::{Class, Labelled, METRICS, Metric, Process, Samples, Value, View};
+pub use table::{Beside, Class, Labelled, METRICS, Metric, Process, Samples, Value, View};
 
 /// All counters of a process.
 #[derive(Debug, Default)]

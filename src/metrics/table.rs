@@ -28,6 +28,19 @@ pub struct View<'a> {
     pub metrics: &'a Metrics,
     /// If a record is told of, which one, and the numbers of the turns that are there of it.
     pub record: Option<(&'a str, Range<u64>)>,
+    /// What parts of the process count by themselves.
+    pub beside: Beside,
+    /// When the process began to serve.
+    pub started: SystemTime,
+    /// The moment.
+    pub wall: SystemTime,
+    /// What the operating system says about the process.
+    pub process: Process,
+}
+
+/// What parts of a process count by themselves, beside [`Metrics`], at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
     /// What the resolver counted.
     pub resolver: Counters,
     /// Names being resolved.
@@ -48,12 +61,6 @@ pub struct View<'a> {
     pub hooks: hooks::Counts,
     /// How many of those wait, and how many run.
     pub hooks_under_way: (usize, usize),
-    /// When the process began to serve.
-    pub started: SystemTime,
-    /// The moment.
-    pub wall: SystemTime,
-    /// What the operating system says about the process.
-    pub process: Process,
 }
 
 impl View<'_> {
@@ -80,7 +87,7 @@ impl View<'_> {
         &self,
         get: fn(&jobs::Counts) -> Value,
     ) -> impl Iterator<Item = (&'static str, Value)> {
-        let kinds = jobs::Kind::ALL.into_iter().zip(&self.jobs);
+        let kinds = jobs::Kind::ALL.into_iter().zip(&self.beside.jobs);
         kinds.map(move |(kind, counts)| (kind.name(), get(counts)))
     }
 
@@ -301,25 +308,25 @@ pub static METRICS: &[Metric] = {
         counter("heartbeat_evicted", "Senders that made room for others in a full table.", Each(|l| Some(l.of.heartbeat()?.evicted))).key("heartbeats.evicted"),
         counter("heartbeat_accepted", "Heartbeats that were taken for some: what was received and not dropped.", Each(|l| Some(l.of.heartbeat()?.accepted))).key("heartbeats.accepted"),
         // Compression.
-        counter("compressed_forms", "Contents compressed, each version once.", One(|v| Some(v.compressed.made.into()))),
-        counter("compressed_worthless", "Contents of which compression made hardly less.", One(|v| Some(v.compressed.worthless.into()))),
-        counter("compressed_refused", "Times that a content was sent as it is because too many were being compressed.", One(|v| Some(v.compressed.refused.into()))),
-        counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.compressed.lost.into()))),
-        counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.compressed.evicted.into()))),
-        gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.compressed_bytes.into()))),
+        counter("compressed_forms", "Contents compressed, each version once.", One(|v| Some(v.beside.compressed.made.into()))),
+        counter("compressed_worthless", "Contents of which compression made hardly less.", One(|v| Some(v.beside.compressed.worthless.into()))),
+        counter("compressed_refused", "Times that a content was sent as it is because too many were being compressed.", One(|v| Some(v.beside.compressed.refused.into()))),
+        counter("compressed_lost", "Contents compressed in vain: they changed, could not be read, or had no room.", One(|v| Some(v.beside.compressed.lost.into()))),
+        counter("compressed_evicted", "Compressed contents that made room for others.", One(|v| Some(v.beside.compressed.evicted.into()))),
+        gauge("compressed_bytes", "Memory of compressed contents.", One(|v| Some(v.beside.compressed_bytes.into()))),
         // Responses that are kept.
         counter("cache_requests", "Requests by how the cache of a proxy handled them.", By("handled", cached)).key("cache_requests"),
-        gauge("cache_objects", "Responses that are kept.", One(|v| Some(u64::from(v.stores.objects).into()))).label("place", "disk").key("cache.objects"),
-        gauge("cache_objects", "Responses that are kept.", One(|v| Some(v.stores.warm_objects.into()))).label("place", "memory").key("cache.objects_in_memory"),
-        gauge("cache_bytes", "Bytes of the responses that are kept.", One(|v| Some(v.stores.bytes.into()))).label("place", "disk").key("cache.bytes"),
-        gauge("cache_bytes", "Bytes of the responses that are kept.", One(|v| Some(v.stores.warm_bytes.into()))).label("place", "memory").key("cache.bytes_in_memory"),
-        gauge("cache_index_bytes", "Memory of the index of all responses that are kept.", One(|v| Some(v.stores.index_bytes.into()))).key("cache.index_bytes"),
-        counter("cache_stored", "Responses that were kept.", One(|v| Some(v.stores.counts.stored.into()))).key("cache.stored"),
-        counter("cache_evicted", "Responses that made room for others.", One(|v| Some(v.stores.counts.evicted.into()))).key("cache.evicted"),
-        counter("cache_loaded", "Responses that were read from disk.", One(|v| Some(v.stores.counts.loaded.into()))).key("cache.loaded"),
-        counter("cache_purged", "Responses that were purged.", One(|v| Some(v.stores.counts.purged.into()))).key("cache.purged"),
-        counter("cache_failed", "Responses that could not be written or read.", One(|v| Some(v.stores.counts.failed.into()))).key("cache.failed"),
-        gauge("cache_bans", "Purges by prefix or tag whose responses are still being looked for.", One(|v| Some(v.stores.bans.into()))).key("cache.bans"),
+        gauge("cache_objects", "Responses that are kept.", One(|v| Some(u64::from(v.beside.stores.objects).into()))).label("place", "disk").key("cache.objects"),
+        gauge("cache_objects", "Responses that are kept.", One(|v| Some(v.beside.stores.warm_objects.into()))).label("place", "memory").key("cache.objects_in_memory"),
+        gauge("cache_bytes", "Bytes of the responses that are kept.", One(|v| Some(v.beside.stores.bytes.into()))).label("place", "disk").key("cache.bytes"),
+        gauge("cache_bytes", "Bytes of the responses that are kept.", One(|v| Some(v.beside.stores.warm_bytes.into()))).label("place", "memory").key("cache.bytes_in_memory"),
+        gauge("cache_index_bytes", "Memory of the index of all responses that are kept.", One(|v| Some(v.beside.stores.index_bytes.into()))).key("cache.index_bytes"),
+        counter("cache_stored", "Responses that were kept.", One(|v| Some(v.beside.stores.counts.stored.into()))).key("cache.stored"),
+        counter("cache_evicted", "Responses that made room for others.", One(|v| Some(v.beside.stores.counts.evicted.into()))).key("cache.evicted"),
+        counter("cache_loaded", "Responses that were read from disk.", One(|v| Some(v.beside.stores.counts.loaded.into()))).key("cache.loaded"),
+        counter("cache_purged", "Responses that were purged.", One(|v| Some(v.beside.stores.counts.purged.into()))).key("cache.purged"),
+        counter("cache_failed", "Responses that could not be written or read.", One(|v| Some(v.beside.stores.counts.failed.into()))).key("cache.failed"),
+        gauge("cache_bans", "Purges by prefix or tag whose responses are still being looked for.", One(|v| Some(v.beside.stores.bans.into()))).key("cache.bans"),
         // Origins.
         counter("upstreams_opened", "Connections to origins that were made.", One(|v| Some(v.metrics.origins.opened.into()))).key("upstreams.opened"),
         counter("upstreams_reused", "Times that a kept connection to an origin was used again.", One(|v| Some(v.metrics.origins.reused.into()))).key("upstreams.reused"),
@@ -334,29 +341,29 @@ pub static METRICS: &[Metric] = {
         counter("disk_jobs_refused", "Jobs refused because too many waited for their disk.", Kinds(|c| c.refused.into())).key("disk.refused"),
         counter("disk_wait_seconds", "Time that jobs waited to be begun.", Kinds(|c| c.waited.into())).key("disk.wait_seconds"),
         counter("disk_job_seconds", "Time from the beginning of jobs to their end.", Kinds(|c| c.took.into())).key("disk.job_seconds"),
-        gauge("disk_jobs_waiting", "Jobs that wait to be begun.", One(|v| Some(v.jobs_under_way.0.into()))).key("disk.waiting"),
-        gauge("disk_jobs_under_way", "Jobs that the disks are asked for now.", One(|v| Some(v.jobs_under_way.1.into()))).key("disk.under_way"),
+        gauge("disk_jobs_waiting", "Jobs that wait to be begun.", One(|v| Some(v.beside.jobs_under_way.0.into()))).key("disk.waiting"),
+        gauge("disk_jobs_under_way", "Jobs that the disks are asked for now.", One(|v| Some(v.beside.jobs_under_way.1.into()))).key("disk.under_way"),
         // Commands.
-        counter("hooks_started", "Commands of listeners that were begun.", One(|v| Some(v.hooks.started.into()))).key("hooks.started"),
-        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::NotStarted as usize].into()))).label("cause", "not_started").key("hooks.failed.not_started"),
-        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::Code as usize].into()))).label("cause", "code").key("hooks.failed.code"),
-        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::Signal as usize].into()))).label("cause", "signal").key("hooks.failed.signal"),
-        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.hooks.failed[Fault::TimedOut as usize].into()))).label("cause", "timed_out").key("hooks.failed.timed_out"),
-        counter("hooks_dropped", "Commands of listeners that were not run because too many waited.", One(|v| Some(v.hooks.dropped.into()))).key("hooks.dropped"),
-        gauge("hooks_waiting", "Commands of listeners that wait to be run.", One(|v| Some(v.hooks_under_way.0.into()))).key("hooks.waiting"),
-        gauge("hooks_running", "Commands of listeners that run.", One(|v| Some(v.hooks_under_way.1.into()))).key("hooks.running"),
+        counter("hooks_started", "Commands of listeners that were begun.", One(|v| Some(v.beside.hooks.started.into()))).key("hooks.started"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.beside.hooks.failed[Fault::NotStarted as usize].into()))).label("cause", "not_started").key("hooks.failed.not_started"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.beside.hooks.failed[Fault::Code as usize].into()))).label("cause", "code").key("hooks.failed.code"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.beside.hooks.failed[Fault::Signal as usize].into()))).label("cause", "signal").key("hooks.failed.signal"),
+        counter("hooks_failed", "Commands of listeners that failed.", One(|v| Some(v.beside.hooks.failed[Fault::TimedOut as usize].into()))).label("cause", "timed_out").key("hooks.failed.timed_out"),
+        counter("hooks_dropped", "Commands of listeners that were not run because too many waited.", One(|v| Some(v.beside.hooks.dropped.into()))).key("hooks.dropped"),
+        gauge("hooks_waiting", "Commands of listeners that wait to be run.", One(|v| Some(v.beside.hooks_under_way.0.into()))).key("hooks.waiting"),
+        gauge("hooks_running", "Commands of listeners that run.", One(|v| Some(v.beside.hooks_under_way.1.into()))).key("hooks.running"),
         // Names.
-        counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.resolver.hits.into()))),
-        counter("resolver_stale", "Names answered from memory although the answer had expired.", One(|v| Some(v.resolver.stale.into()))),
-        counter("resolver_lookups", "Names that servers were asked for.", One(|v| Some(v.resolver.lookups.into()))),
-        counter("resolver_queries", "Questions sent to name servers.", One(|v| Some(v.resolver.queries.into()))),
-        counter("resolver_tcp_queries", "Those of them that went over TCP, after an answer that was cut short.", One(|v| Some(v.resolver.tcp_queries.into()))),
-        counter("resolver_timeouts", "Questions that were not answered in time.", One(|v| Some(v.resolver.timeouts.into()))),
-        counter("resolver_lies", "Answers to questions that were not asked.", One(|v| Some(v.resolver.lies.into()))),
-        counter("resolver_refused", "Lookups refused because too many were under way.", One(|v| Some(v.resolver.refused.into()))),
-        counter("resolver_evicted", "Remembered names that made room for others.", One(|v| Some(v.resolver.evicted.into()))),
-        gauge("resolver_lookups_under_way", "Names being resolved.", One(|v| Some(v.lookups.into()))),
-        gauge("resolver_cached_names", "Names whose answers are remembered.", One(|v| Some(v.cached_names.into()))),
+        counter("resolver_hits", "Names answered from memory.", One(|v| Some(v.beside.resolver.hits.into()))),
+        counter("resolver_stale", "Names answered from memory although the answer had expired.", One(|v| Some(v.beside.resolver.stale.into()))),
+        counter("resolver_lookups", "Names that servers were asked for.", One(|v| Some(v.beside.resolver.lookups.into()))),
+        counter("resolver_queries", "Questions sent to name servers.", One(|v| Some(v.beside.resolver.queries.into()))),
+        counter("resolver_tcp_queries", "Those of them that went over TCP, after an answer that was cut short.", One(|v| Some(v.beside.resolver.tcp_queries.into()))),
+        counter("resolver_timeouts", "Questions that were not answered in time.", One(|v| Some(v.beside.resolver.timeouts.into()))),
+        counter("resolver_lies", "Answers to questions that were not asked.", One(|v| Some(v.beside.resolver.lies.into()))),
+        counter("resolver_refused", "Lookups refused because too many were under way.", One(|v| Some(v.beside.resolver.refused.into()))),
+        counter("resolver_evicted", "Remembered names that made room for others.", One(|v| Some(v.beside.resolver.evicted.into()))),
+        gauge("resolver_lookups_under_way", "Names being resolved.", One(|v| Some(v.beside.lookups.into()))),
+        gauge("resolver_cached_names", "Names whose answers are remembered.", One(|v| Some(v.beside.cached_names.into()))),
     ]
 };
 

@@ -65,7 +65,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::server::ResolvesServerCert;
 use slab::Slab;
@@ -78,7 +78,7 @@ use crate::ending::{Ending, Error, Phase};
 use crate::gate::Admitted;
 use crate::hooks::Hooks;
 use crate::inside::Inside;
-use crate::inside::replayed::Replayed;
+use crate::inside::replayed::{Books, Replayed};
 use crate::inside::ring::{End, LOOP, Part, Record, Ring, What, Why};
 use crate::inside::roster::{Roster, Row};
 use crate::jobs::Jobs;
@@ -167,6 +167,14 @@ pub struct Reactor<S: Sys> {
     // Kept between turns for their memory only.
     events: Vec<Event>,
     due: Vec<(Tick, Id)>,
+}
+
+/// What is told of a record that was replayed.
+pub struct Shown {
+    /// What the loop did, the sessions, and the rest.
+    pub record: (Ring, Vec<Row>, Replayed),
+    /// What services over datagrams knew of their senders.
+    pub senders: Vec<KnownSenders>,
 }
 
 impl<S: Sys> Reactor<S> {
@@ -410,14 +418,23 @@ impl<S: Sys> Reactor<S> {
         (records, names, &self.cx.metrics)
     }
 
-    /// What was seen of it, and what it counted, at its end.
-    pub fn into_seen(self) -> (Ring, Metrics) {
-        (self.cx.inside.ring, self.cx.metrics)
+    /// What was seen of it, what it counted, and which senders it knew, at its end. `started`: when it
+    /// began to serve.
+    pub fn into_seen(mut self, started: SystemTime) -> (Ring, Books, Vec<KnownSenders>) {
+        let senders = self.senders();
+        let books = Books {
+            beside: self.cx.of(0).beside(),
+            started,
+            wall: self.cx.wall,
+            metrics: self.cx.metrics,
+        };
+        (self.cx.inside.ring, books, senders)
     }
 
     /// Admin pages tell of a record from now on, and no more of this process.
-    pub fn show(&mut self, record: (Ring, Vec<Row>, Replayed)) {
-        self.cx.inside.show(record);
+    pub fn show(&mut self, shown: Shown) {
+        self.cx.senders.fix(shown.senders);
+        self.cx.inside.show(shown.record);
     }
 
     /// All sessions, in the order of their places.

@@ -56,8 +56,8 @@ use crate::hooks::{Call, Hooks};
 use crate::inside::Inside;
 use crate::inside::roster::Roster;
 use crate::jobs::pending::Asker;
-use crate::jobs::{Asking, Jobs};
-use crate::metrics::{Counted, Of, StreamMetrics};
+use crate::jobs::{Asking, Jobs, Kind};
+use crate::metrics::{Beside, Counted, Of, StreamMetrics};
 use crate::pipe::{Inlet, Piped};
 use datagram::KnownSenders;
 use origins::{Idle, Opening, TlsTo, Trouble, Way};
@@ -343,6 +343,22 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// What the parts of the process counted by themselves.
+    pub fn beside(&self) -> Beside {
+        Beside {
+            resolver: self.resolver.counters(),
+            lookups: self.resolver.lookups_under_way(),
+            cached_names: self.resolver.cached(),
+            compressed: self.compressed.counters(),
+            compressed_bytes: self.compressed.bytes(),
+            stores: self.stores.sums(),
+            jobs: Kind::ALL.map(|kind| self.jobs.counts(kind)),
+            jobs_under_way: self.jobs.under_way(),
+            hooks: self.hooks.counts(),
+            hooks_under_way: self.hooks.under_way(),
+        }
+    }
+
     /// Runs a command because of what happened. Nobody waits for it.
     pub fn run(&mut self, call: Call) {
         let (listener, name) = self.counted.listener();

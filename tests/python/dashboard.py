@@ -217,6 +217,11 @@ def look_at_record(browser, site):
     for turn in [*range(3, last + 1), *range(last - 1, 0, -1)]:
         browser.press(RIGHT if turn > browser.run("turns.first + turns.place") else LEFT)
         browser.wait_for(f"{which}.startsWith('turn {turn} of')")
+    # A key that is held down leads on, and never back to where more was read.
+    browser.run("(window.places = [], new MutationObserver(() => places.push(turns.first + turns.place)).observe(document.querySelector('#which'), { childList: true }), true)")
+    browser.press(RIGHT * (last // 2))
+    browser.wait_for("!turns.isReading")
+    seen["held"] = browser.run("places.length > 40 && places.every((place, at) => at === 0 || place >= places[at - 1])")
     browser.run("document.querySelector('#go').focus()")
     browser.press("40\ue007")
     browser.wait_for(f"{which}.startsWith('turn 40 of')")

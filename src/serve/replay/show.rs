@@ -6,18 +6,18 @@ use std::path::Path;
 
 use super::{Replay, ReplayError, Verdict};
 use crate::config::{Config, Overrides};
-use crate::inside::replayed::{Replayed, Turns};
-use crate::inside::ring::Ring;
-use crate::inside::roster::Row;
+use crate::inside::replayed::Turns;
+use crate::reactor::Shown;
 use crate::serve::server::{Server, Source};
 use crate::serve::{ServeError, kernel};
+use crate::sys::record::Start;
 
 /// Bytes of the records of turns that are kept for those who look: the newest turns.
 pub const BYTES: usize = 64 << 20;
 
 /// What is to be seen of a record.
 pub struct Seen {
-    record: (Ring, Vec<Row>, Replayed),
+    shown: Shown,
 }
 
 impl Seen {
@@ -35,17 +35,18 @@ impl Seen {
                 turns.push(turn);
             }
         }
-        let about = about(&mut replay, name, &ended);
+        let about = about(replay.start(), name, turns.newest(), &ended);
         let rows = replay.rows();
-        let (ring, metrics) = replay.server.into_reactor().into_seen();
+        let (ring, books, senders) = replay.server.into_reactor().into_seen(replay.start.wall);
+        let record = turns.show(ring, rows, books, about);
         Self {
-            record: turns.show(ring, rows, metrics, about),
+            shown: Shown { record, senders },
         }
     }
 
     /// In a line: which record it is, and how far it went.
     pub fn about(&self) -> &str {
-        &self.record.2.about
+        &self.shown.record.2.about
     }
 
     /// Serves it, until the process is told to end.
@@ -59,16 +60,20 @@ impl Seen {
         let config = config.expect("a configuration");
         let (sys, descriptors) = kernel(&config)?;
         let mut server = Server::open(sys, config, Source::default(), descriptors)?;
-        server.reactor().show(self.record);
+        server.reactor().show(self.shown);
         server.announce()?;
         server.begin();
         server.run()
     }
 }
 
-fn about(replay: &mut Replay, name: &str, ended: &Result<Option<Verdict>, ReplayError>) -> String {
-    let played = replay.played();
-    let start = replay.start();
+/// Which record it is, the number of the last turn that is seen of it, and what the replay came to.
+fn about(
+    start: &Start,
+    name: &str,
+    turns: u64,
+    ended: &Result<Option<Verdict>, ReplayError>,
+) -> String {
     let made = match &start.simulation {
         Some(simulation) => format!(", a simulation ({simulation})"),
         None => String::new(),
@@ -79,6 +84,6 @@ fn about(replay: &mut Replay, name: &str, ended: &Result<Option<Verdict>, Replay
         Ok(Some(Verdict::Stopped(why))) => format!("exact as far as it goes: {why}"),
         Err(error) => format!("it stops where it should not: {error}"),
     };
-    let (version, turns) = (&start.program, played.turns);
+    let version = &start.program;
     format!("{name}, recorded by version {version}{made}: {turns} turns, {end}")
 }

@@ -89,8 +89,10 @@ const drawFacts = (now, before, seconds) => {
     fact(rate(status => status.turns), 'turns a second'),
     fact(rate(status => status.pumps), 'pumps a second'),
     fact(busy.toFixed(1) + ' %', 'of the time within a turn'),
-    fact((rateOf(now, before, seconds, status => status.cpu_seconds) * 100).toFixed(1) + ' %', 'of a processor'),
-    fact(bytes(now.resident_memory_bytes), 'memory'),
+    ...record ? [] : [ // which has not what the operating system said
+      fact((rateOf(now, before, seconds, status => status.cpu_seconds) * 100).toFixed(1) + ' %', 'of a processor'),
+      fact(bytes(now.resident_memory_bytes), 'memory'),
+    ],
     fact(bytes(now.page_bytes), 'in pages'),
     fact(number(now.pages), 'pages'),
     fact(number(now.timers), 'timers'),
@@ -188,7 +190,7 @@ const drawHeartbeats = senders => {
 const draw = now => {
   const before = last, seconds = before ? Math.max(.001, now.uptime - before.uptime) : 1;
   last = now;
-  if (!record) document.querySelector('#since').textContent = `${now.draining ? 'draining, ' : ''}up for ${duration(now.uptime)}`;
+  document.querySelector('#since').textContent = `${now.draining ? 'draining, ' : ''}up for ${duration(now.uptime)}`;
   drawFacts(now, before, seconds);
   drawTurns(now, before);
   drawListeners(now, before, seconds);

@@ -33,10 +33,9 @@ impl Page {
                  <details id=\"plain\" open><summary>Everything that is counted, as of when this page was asked for</summary>\n\
                  <div class=\"wide\"><table>\n<tr><th>name<th>kind<th>address<th>counted\n",
                 view.version(),
-                match (&view.record, view.metrics.draining) {
-                    (Some(_), _) => "shown",
-                    (None, true) => "draining, up",
-                    (None, false) => "up",
+                match view.metrics.draining {
+                    true => "draining, up",
+                    false => "up",
                 },
                 view.uptime().as_secs(),
                 record(view),

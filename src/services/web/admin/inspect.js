@@ -96,7 +96,7 @@ const openTimeline = id => {
 
 // The turns.
 
-const turns = { source: null, all: [], place: 0, first: 0 }; // of a record the number of the first of `all`, too
+const turns = { source: null, all: [], place: 0, first: 0, isReading: false }; // of a record the number of the first of `all`, too
 
 // The numbers of a record's turns: the first, and the one behind the last.
 const numbers = record && { first: Number(record.dataset.first), end: Number(record.dataset.end) };
@@ -191,10 +191,16 @@ const showTurn = place => {
 
 // Turns of a record, from one on or those before it, as many as are told at once; the one is shown that is next to it.
 const readTurns = async (direction, number) => {
-  const all = await (await fetch(`turns.json?${direction}=${number}`)).json();
-  if (!all.length) return;
-  Object.assign(turns, { all, first: direction === 'from' ? Math.max(number, numbers.first) : Math.min(number, numbers.end) - all.length });
-  showTurn(direction === 'from' ? 0 : all.length - 1);
+  if (turns.isReading) return; // a key that is held down would lead back to the same ones
+  turns.isReading = true;
+  try {
+    const all = await (await fetch(`turns.json?${direction}=${number}`)).json();
+    if (!all.length) return;
+    Object.assign(turns, { all, first: direction === 'from' ? Math.max(number, numbers.first) : Math.min(number, numbers.end) - all.length });
+    showTurn(direction === 'from' ? 0 : all.length - 1);
+  } finally {
+    turns.isReading = false;
+  }
 };
 
 const isWatching = () => turns.source !== null;

@@ -123,6 +123,10 @@ impl Admin {
                 return Ok(Progress::Answered);
             }
             "/heartbeats" => return Ok(respond_heartbeats(reply)),
+            "/cache.json" if reply.cx.inside.replayed.is_some() => {
+                let text = "a record has no stores; what was counted of them is in /status.json";
+                return Err(Refusal::new(Status::NOT_FOUND, text).into());
+            }
             "/cache.json" => {
                 respond_json(&cache::page(reply.cx.stores), reply);
                 return Ok(Progress::Answered);

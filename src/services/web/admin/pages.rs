@@ -1,16 +1,14 @@
 //! The pages: from a path and what was counted to a body. Nothing here knows how it is sent.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::task::Poll;
 use std::time::SystemTime;
 
 use super::{exposition, index, process, sessions, status};
 use crate::http::Status;
-use crate::jobs::Kind;
+use crate::inside::replayed::Replayed;
 use crate::metrics::{Process, View};
 use crate::service::{Cx, Id, work};
-use crate::services::web::live;
 use crate::services::web::reply::Refusal;
 
 /// Every page, for those who asked for another.
@@ -123,6 +121,9 @@ impl Page {
 /// What there is to be seen now, in a process that began to serve at `started`. Of the operating
 /// system is asked what only the long pages show.
 pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> View<'a> {
+    if let Some(replayed) = &cx.inside.replayed {
+        return of_record(replayed);
+    }
     let process = match long {
         true => {
             cx.work.charge(work::PROCESS_NS);
@@ -132,27 +133,25 @@ pub(super) fn view<'a>(long: bool, cx: &'a mut Cx<'_>, started: SystemTime) -> V
     };
     View {
         process,
-        metrics: live::counted(cx),
-        record: record(cx),
-        resolver: cx.resolver.counters(),
-        lookups: cx.resolver.lookups_under_way(),
-        cached_names: cx.resolver.cached(),
-        compressed: cx.compressed.counters(),
-        compressed_bytes: cx.compressed.bytes(),
-        stores: cx.stores.sums(),
-        jobs: Kind::ALL.map(|kind| cx.jobs.counts(kind)),
-        jobs_under_way: cx.jobs.under_way(),
-        hooks: cx.hooks.counts(),
-        hooks_under_way: cx.hooks.under_way(),
+        metrics: cx.counted.all(),
+        record: None,
+        beside: cx.beside(),
         started,
         wall: cx.wall,
     }
 }
 
-/// Which record is told of, if one is, and the numbers of its turns.
-fn record<'a>(cx: &'a Cx<'_>) -> Option<(&'a str, Range<u64>)> {
-    let replayed = cx.inside.replayed.as_ref()?;
-    Some((&replayed.about, replayed.numbers()))
+/// The same of a record, as of its end. What the operating system said of its process nobody asked.
+fn of_record(replayed: &Replayed) -> View<'_> {
+    let books = &replayed.books;
+    View {
+        process: Process::default(),
+        metrics: &books.metrics,
+        record: Some((&replayed.about, replayed.numbers())),
+        beside: books.beside,
+        started: books.started,
+        wall: books.wall,
+    }
 }
 
 /// The page at a path, unless it is a long one.

@@ -30,7 +30,7 @@ pub(super) use watch::{begin, may_read, query};
 /// What was counted by the process that is told of: this one, or that of a record.
 pub(super) fn counted<'a>(cx: &'a Cx<'_>) -> &'a Metrics {
     match &cx.inside.replayed {
-        Some(replayed) => &replayed.metrics,
+        Some(replayed) => &replayed.books.metrics,
         None => cx.counted.all(),
     }
 }
