@@ -533,3 +533,130 @@ fn a_server_that_refuses_a_purge_is_told_of() {
     );
     program.stop();
 }
+
+/// An origin all of whose responses break off behind 40 of 100 bytes, under a strong tag; but for
+/// those to POST, and what is below `/whole/`.
+fn halves() -> SocketAddr {
+    origin(|request: &Request, stream: &mut TcpStream| {
+        if request.head.line.starts_with("POST ") {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(true);
+        }
+        let is_whole = request.head.target().starts_with("/whole/");
+        let sent = if is_whole { 100 } else { 40 };
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nETag: \"1\"\r\n\
+             Cache-Tag: halves\r\nContent-Length: 100\r\n\r\n{}",
+            "x".repeat(sent)
+        )?;
+        Ok(is_whole)
+    })
+}
+
+/// What `netlab-reactor cache` tells of four parts and a whole, and that it removes them; whether or
+/// not a server runs.
+fn halves_are_told_of_and_purged(
+    dir: &Path,
+    run: &dyn Fn(&[&str]) -> (i32, String),
+    url: &dyn Fn(&str) -> String,
+) {
+    let has = |count: usize| {
+        let counted = || format!("{} files instead of {count}", files(dir));
+        expect_soon(|| files(dir) == count, counted);
+    };
+    has(5);
+    let (code, told) = run(&["ls"]);
+    let is_part = |line: &&str| line.contains("part: bytes 0-39/100, 40 ");
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(told.lines().filter(is_part).count(), 4, "{told}");
+    assert!(told.contains("; 4 of them parts"), "{told}");
+    let (_, told) = run(&["ls", "--json", "--prefix", &url("/a/1")]);
+    let json = told.lines().next().expect("a part");
+    let listed: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    let part = serde_json::json!({"first": 0, "last": 39, "bytes": 40, "total": 100});
+    assert_eq!((&listed["part"], &listed["status"]), (&part, &206.into()));
+    let (_, told) = run(&["ls", "--json", "--prefix", &url("/whole/")]);
+    assert!(!told.contains("\"part\""), "{told}");
+    let (code, told) = run(&["show", &url("/a/1")]);
+    let has_all = ["part: bytes 0-39/100, 40 ", "HTTP/1.1 206", "ETag: \"1\""];
+    assert!(
+        code == 0 && has_all.iter().all(|text| told.contains(text)),
+        "{told}"
+    );
+    let verified = (0, "5 good, 0 bad; 4 of them parts\n".to_owned());
+    assert_eq!(run(&["verify"]), verified);
+
+    assert_eq!(run(&["purge", &url("/a/1")]), (0, "purged: 1\n".to_owned()));
+    assert_eq!(run(&["show", &url("/a/1")]).0, 1);
+    has(4);
+    assert_eq!(run(&["purge", "--prefix", &url("/b/")]).0, 0);
+    has(3);
+    assert_eq!(run(&["purge", "--tag", "halves", &url("/")]).0, 0);
+    has(0);
+}
+
+#[test]
+fn parts_are_told_of_verified_and_purged_running_or_not() {
+    let (dir, halves) = (temp_dir(), halves());
+    let file = dir.path().join("netlab.toml");
+    fs::write(&file, config(dir.path(), PURGERS)).expect("a file");
+    let url = |path: &str| format!("http://{halves}{path}");
+    let paths = ["/a/1", "/b/1", "/c/1", "/c/2"];
+    let keep = |proxy: SocketAddr| {
+        let cut = |path: &&str| get(proxy, &url(path)).is_err();
+        assert!(paths.iter().all(cut), "a response is whole");
+        assert!(
+            !get(proxy, &url("/whole/1"))
+                .expect("all of it")
+                .head
+                .is_hit()
+        );
+    };
+    let program = start(dir.path(), PURGERS);
+    let (proxy, address) = (
+        program.address("proxy"),
+        program.address("proxy").to_string(),
+    );
+    let run = |arguments: &[&str]| cache(&file, &[&["--proxy", &address], arguments].concat());
+    keep(proxy);
+    expect_soon(|| files(dir.path()) == 5, || "not all files".to_owned());
+    let head = "GET /cache.json HTTP/1.1\nHost: 127.0.0.1";
+    let response = ask(program.address("admin"), head).expect("a page");
+    let stores: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+    assert_eq!(
+        (&stores[0]["objects"], &stores[0]["parts"]),
+        (&5.into(), &4.into())
+    );
+    assert!(stores[0]["part_bytes"].as_u64() > Some(160), "{stores}");
+    halves_are_told_of_and_purged(dir.path(), &run, &url);
+
+    // What is changed at its origin makes way as well.
+    keep(proxy);
+    expect_soon(|| files(dir.path()) == 5, || "not all files".to_owned());
+    let post = format!("POST {}", url("/c/2"));
+    let post = format!("{post} HTTP/1.1\nHost: {halves}\nContent-Length: 0");
+    assert_eq!(ask(proxy, &post).expect("an answer").head.status(), 200);
+    expect_soon(|| files(dir.path()) == 4, || "the part stays".to_owned());
+    assert_eq!(run(&["show", &url("/c/2")]).0, 1);
+    assert!(get(proxy, &url("/c/2")).is_err());
+    expect_soon(|| files(dir.path()) == 5, || "not all files".to_owned());
+    program.stop();
+
+    // Nobody runs. A file that is not what was written is named, and what it says it is.
+    let (_, told) = run(&["ls", "--json", "--prefix", &url("/c/1")]);
+    let listed = told.lines().next().expect("a part");
+    let listed: serde_json::Value = serde_json::from_str(listed).expect("JSON");
+    let name = listed["file"].as_str().expect("a name");
+    let path = dir.path().join("cache").join(name);
+    let written = fs::read(&path).expect("an object");
+    let mut torn = written.clone();
+    *torn.last_mut().expect("a byte") ^= 1;
+    fs::write(&path, torn).expect("room");
+    let (code, told) = run(&["verify"]);
+    let fault = format!("{name}: part bytes 0-39/100: its body has another checksum");
+    assert!(code == 1 && told.contains(&fault), "{told}");
+    assert!(told.contains("4 good, 1 bad; 4 of them parts"), "{told}");
+    fs::write(&path, written).expect("room");
+    halves_are_told_of_and_purged(dir.path(), &run, &url);
+}

@@ -249,13 +249,7 @@ impl<S: Sys> Session<S> {
         }
         self.down.link.tx.begin_turn();
         self.down.held = self.must_wait(cx);
-        let mut budget = Budget::new(cx.limits.pump_bytes_max);
-        if cx.inside.ring.wants(self.id) {
-            budget.calls = Some(Box::new(Calls {
-                untimed: (!cx.inside.ring.is_read(self.id)).then_some(cx.now),
-                made: Vec::new(),
-            }));
-        }
+        let mut budget = self.budget(cx);
         let mut again = false;
         let woken = std::mem::take(&mut self.woken);
         // Before an idle connection is closed, it is looked whether something came for it meanwhile: an
@@ -308,6 +302,19 @@ impl<S: Sys> Session<S> {
                 }
             }
         }
+    }
+
+    /// What a pump may move, and what is noted of it.
+    #[inline]
+    fn budget(&self, cx: &Context<S>) -> Budget {
+        let mut budget = Budget::new(cx.limits.pump_bytes_max);
+        if cx.inside.ring.wants(self.id) {
+            budget.calls = Some(Box::new(Calls {
+                untimed: (!cx.inside.ring.is_read(self.id)).then_some(cx.now),
+                made: Vec::new(),
+            }));
+        }
+        budget
     }
 
     /// Looks for what a proxy is to tell of its client, if that is awaited.
@@ -434,14 +441,7 @@ impl<S: Sys> Session<S> {
             self.drop_late_input(cx);
             return Ok(false);
         }
-        if let Some(answer) = self.down.take_plain_answer() {
-            self.refuse_plain(&answer, cx);
-            return Ok(false);
-        }
-        // What is answered before the end of a handshake cannot be sent, and the end of the stream
-        // would overtake it.
-        let is_early = self.is_handshaking() && !self.down.link.eof && !cx.draining;
-        if is_early && cx.now < host.deadline(self.provenance.conn as usize) {
+        if self.down.tls.is_some() && self.is_for_tls(host, cx) {
             return Ok(false);
         }
         let before = self.seen(host, cx);
@@ -496,6 +496,19 @@ impl<S: Sys> Session<S> {
             self.begin_asked(asked, cx);
         }
         Ok(again)
+    }
+
+    /// Whether TLS has nothing for the protocol yet, or never will.
+    #[inline(never)]
+    fn is_for_tls(&mut self, host: &dyn Host, cx: &mut Context<S>) -> bool {
+        if let Some(answer) = self.down.take_plain_answer() {
+            self.refuse_plain(&answer, cx);
+            return true;
+        }
+        // What is answered before the end of a handshake cannot be sent, and the end of the stream
+        // would overtake it.
+        let is_early = self.is_handshaking() && !self.down.link.eof && !cx.draining;
+        is_early && cx.now < host.deadline(self.provenance.conn as usize)
     }
 
     /// Begins the end, a connection, or TLS on one.

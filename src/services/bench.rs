@@ -288,7 +288,10 @@ impl<T: Service> Bench<T> {
             self.closed = true;
             self.ending = asked.ending;
         }
-        if let Err(error) = result {
+        let goes_on_alone = result.is_err() && self.goes_on_alone();
+        if let Err(error) = result
+            && !goes_on_alone
+        {
             self.failed = Some(error);
         }
         if (self.closed || self.failed.is_some())
@@ -302,6 +305,7 @@ impl<T: Service> Bench<T> {
         self.end_turn(asked.turn_end);
         let is_woken = !std::mem::take(&mut self.woken).is_empty() | self.work();
         asked.again
+            || goes_on_alone
             || is_reused
             || is_spent
             || is_woken
@@ -515,11 +519,22 @@ impl<T: Service> Bench<T> {
 
     /// The client is gone. Whether the session goes on without it.
     pub fn loses_client(&mut self) -> bool {
+        let goes_on = self.goes_on_alone();
+        match goes_on {
+            true => self.step(),
+            false => _ = self.breaks(),
+        }
+        goes_on
+    }
+
+    /// Whether a session that failed its client, or lost it, goes on without it; as the reactor has
+    /// it.
+    fn goes_on_alone(&mut self) -> bool {
         let Some(conn) = &mut self.conn else {
             return false;
         };
-        if !self.service.outlives_client(conn, &mut cx!(self)) {
-            self.breaks();
+        let has_client = self.down.status == LinkState::Open;
+        if !has_client || !self.service.outlives_client(conn, &mut cx!(self)) {
             return false;
         }
         self.down.rx.clear();
@@ -527,7 +542,6 @@ impl<T: Service> Bench<T> {
         self.down.tx.clear(&mut self.pool);
         self.down = Link::new(LinkState::Closed, SEND_BYTES_MAX);
         self.down.eof = true;
-        self.step();
         true
     }
 

@@ -32,10 +32,18 @@ use crate::http::caching::{Terms, Times, update};
 use crate::waiter::Id;
 
 /// Names a fetch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FetchId {
     pub(super) index: u32,
     pub(super) generation: u32,
+}
+
+impl FetchId {
+    /// None is before it.
+    pub(super) const FIRST: Self = Self {
+        index: 0,
+        generation: 0,
+    };
 }
 
 /// What is known of an object when its head has come.
@@ -83,6 +91,9 @@ pub(super) struct Fetch {
     pub(super) waiting: BTreeSet<Id>,
     /// Sessions that read it, the leader among them.
     pub(super) followers: u32,
+    /// Sessions that waited for its head and have not looked at it since: they are about to read it
+    /// ([`Store::hopeful`](super::Store)).
+    pub(super) hopeful: u32,
     /// What it brings was true once: it is for those who asked, and not kept.
     pub(super) is_outdated: bool,
     /// A range was asked for: nobody waits for its head, nor reads the part that it may bring.
@@ -496,6 +507,16 @@ impl Fetch {
             Stage::Whole(whole) => whole.part.is_none(),
             Stage::Broken => false,
         }
+    }
+
+    /// Whether it was begun for all, and may bring that still: it was not cut.
+    pub(super) fn may_bring_all(&self) -> bool {
+        let is_cut = match &self.stage {
+            Stage::Growing(growing) => growing.is_cut,
+            Stage::Whole(whole) => whole.is_cut,
+            Stage::Awaited { .. } | Stage::Broken => false,
+        };
+        !self.is_ranged && !is_cut
     }
 
     /// What is known of its object.

@@ -33,6 +33,7 @@ impl Store {
         waiter: Id,
         now: Instant,
     ) -> UnderWay {
+        self.forget_hopeful(waiter);
         if let Some(until) = self.passed.get(&wanted.key)
             && now < *until
         {
@@ -44,6 +45,10 @@ impl Store {
         let mut awaited = false;
         for &index in indexes {
             let fetch = &mut self.fetches[index as usize];
+            let id = FetchId {
+                index,
+                generation: fetch.generation,
+            };
             if *fetch.text != *wanted.text {
                 continue;
             }
@@ -54,14 +59,13 @@ impl Store {
                         return UnderWay::Nobody { alone: true };
                     }
                     fetch.waiting.insert(waiter);
+                    fetch.hopeful += 1;
+                    self.hopeful.insert((waiter, id));
                     awaited = true;
                 }
                 (_, Some(object)) => {
                     if vary::matches(&object.selecting, &head.headers) {
-                        return UnderWay::Follow(FetchId {
-                            index,
-                            generation: fetch.generation,
-                        });
+                        return UnderWay::Follow(id);
                     }
                 }
                 (_, None) => {}
@@ -73,10 +77,23 @@ impl Store {
         }
     }
 
+    /// A session no longer waits for the heads of others' fetches, if it did: it has looked at them,
+    /// or has gone.
+    pub fn forget_hopeful(&mut self, waiter: Id) {
+        while let Some(&of_it) = self.hopeful.range((waiter, FetchId::FIRST)..).next()
+            && of_it.0 == waiter
+        {
+            self.hopeful.remove(&of_it);
+            if let Some(fetch) = self.fetch_mut(of_it.1) {
+                fetch.hopeful -= 1;
+            }
+        }
+    }
+
     /// Whether somebody is asking for all that a key names.
     pub fn is_under_way(&self, key: Key) -> bool {
         let mut indexes = self.under_way.get(&key).into_iter().flatten();
-        indexes.any(|&index| !self.fetches[index as usize].is_ranged)
+        indexes.any(|&index| self.fetches[index as usize].may_bring_all())
     }
 
     /// A request goes to the origin, and others may wait for what comes of it.
@@ -102,6 +119,7 @@ impl Store {
             stage: Stage::Awaited { since: now },
             waiting: BTreeSet::new(),
             followers: 1,
+            hopeful: 0,
             is_outdated: false,
             is_ranged,
         };
@@ -359,11 +377,11 @@ impl Store {
         }
     }
 
-    /// Whether anybody but its leader reads it, or waits for its head.
+    /// Whether anybody but its leader reads it, or waits for its head; or was told that it has come,
+    /// and has not looked yet.
     pub fn is_wanted(&self, id: FetchId) -> bool {
-        self.fetch(id).is_some_and(|fetch| {
-            fetch.followers > 1 || (fetch.is_awaited() && !fetch.waiting.is_empty())
-        })
+        self.fetch(id)
+            .is_some_and(|fetch| fetch.followers > 1 || fetch.hopeful > 0)
     }
 
     /// What is known of the object that a fetch brings.

@@ -74,6 +74,12 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u128);
 
+/// Whether the number of a variant is that of a part of it ([`super::key::of_part`]): an odd one.
+#[must_use]
+pub fn is_of_part(variant: u64) -> bool {
+    variant & 1 == 1
+}
+
 /// What is known of an object without looking at its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -175,6 +181,9 @@ struct Queue {
     last: u32,
     objects: u32,
     bytes: u64,
+    /// Of those objects, the ones that are parts.
+    parts: u32,
+    part_bytes: u64,
 }
 
 /// All nodes, in pieces that never move.
@@ -212,6 +221,13 @@ impl Index {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.small.bytes + self.main.bytes
+    }
+
+    /// Of all objects those that are parts of representations, and their bytes on disk.
+    #[must_use]
+    pub fn parts(&self) -> (u32, u64) {
+        let (small, main) = (&self.small, &self.main);
+        (small.parts + main.parts, small.part_bytes + main.part_bytes)
     }
 
     /// The limits in force.
@@ -499,11 +515,15 @@ impl Index {
         queue.objects += 1;
         let node = self.nodes.at_mut(at);
         (node.at, node.ahead, node.behind) = (to, ahead, NONE);
-        let bytes = node.bytes;
+        let (bytes, is_part) = (node.bytes, is_of_part(node.variant));
         if ahead != NONE {
             self.nodes.at_mut(ahead).behind = at;
         }
-        self.queue(to).bytes += bytes;
+        let queue = self.queue(to);
+        queue.bytes += bytes;
+        if is_part {
+            (queue.parts, queue.part_bytes) = (queue.parts + 1, queue.part_bytes + bytes);
+        }
     }
 
     fn leave_queue(&mut self, at: u32) {
@@ -519,6 +539,10 @@ impl Index {
         let queue = self.queue(node.at);
         queue.objects -= 1;
         queue.bytes -= node.bytes;
+        if is_of_part(node.variant) {
+            queue.parts -= 1;
+            queue.part_bytes -= node.bytes;
+        }
     }
 }
 
@@ -566,6 +590,8 @@ impl Queue {
         last: NONE,
         objects: 0,
         bytes: 0,
+        parts: 0,
+        part_bytes: 0,
     };
 }
 

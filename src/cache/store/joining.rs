@@ -88,7 +88,8 @@ impl Store {
         if !self.becomes_part(id) {
             return self.break_off(id, hands);
         }
-        self.is_no_longer_under_way(id);
+        // It stays under way until its file has its name, for what changes at its origin meanwhile;
+        // being a part, it is nobody's to follow.
         self.complete(id, hands);
         self.leave(id, hands);
     }

@@ -41,7 +41,7 @@ mod puts;
 mod tests;
 mod writing;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -187,7 +187,11 @@ pub struct Sums {
     pub objects: u32,
     /// Their bytes.
     pub bytes: u64,
-    /// Of those, objects in memory.
+    /// Of those, objects that are parts of representations.
+    pub parts: u32,
+    /// Their bytes.
+    pub part_bytes: u64,
+    /// Of all objects, those in memory.
     pub warm_objects: usize,
     /// Their bytes.
     pub warm_bytes: usize,
@@ -202,6 +206,9 @@ impl Sums {
         let ((objects, bytes), (warm_objects, warm_bytes)) = store.size();
         self.objects += objects;
         self.bytes += bytes;
+        let (parts, part_bytes) = store.index.parts();
+        self.parts += parts;
+        self.part_bytes += part_bytes;
         self.warm_objects += warm_objects;
         self.warm_bytes += warm_bytes;
         self.index_bytes += store.index.memory_bytes();
@@ -230,6 +237,8 @@ pub struct Store {
     under_way: HashMap<Key, Vec<u32>>,
     /// Fetches whose heads others may wait for, until when, the first one first.
     awaited: VecDeque<(Instant, FetchId)>,
+    /// Who waits for the head of which fetch, until they have looked at it.
+    hopeful: BTreeSet<(Id, FetchId)>,
     /// What could not be kept, until when.
     passed: HashMap<Key, Instant>,
     /// When those whose time is over were last taken out of it.
@@ -323,6 +332,7 @@ impl Store {
                 .unwrap_or(0),
             under_way: HashMap::new(),
             awaited: VecDeque::new(),
+            hopeful: BTreeSet::new(),
             passed: HashMap::new(),
             passed_swept: None,
             folder,
@@ -407,6 +417,7 @@ impl Store {
     fn close(&mut self, hands: &mut Hands<'_>) {
         self.under_way.clear();
         self.awaited.clear();
+        self.hopeful.clear();
         for fetch in self.fetches.drain() {
             fetch.stage.discard(hands);
         }

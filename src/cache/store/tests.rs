@@ -1406,3 +1406,5 @@ fn what_was_banned_is_not_used_after_a_start_though_its_file_is_there() {
     assert_eq!(bed.kept("/a/1"), Some(body(100, 3)));
     assert_eq!(bed.files().len(), 2);
 }
+
+mod parts;

@@ -4,12 +4,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::cache::store::key::{KeyHasher, SECRET_BYTES, put_text};
+use crate::cache::store::key::{KeyHasher, SECRET_BYTES, of_part, put_text};
 use crate::cache::store::object::{self, Decoded, Header, Name};
+use crate::cache::store::parse_head;
 use crate::client::Failure;
 use crate::client::url::Url;
-use crate::http::Method;
+use crate::http::caching::partial::{Part, put_range_of};
 use crate::http::target::{Authority, Uri};
+use crate::http::{Method, Status};
 
 /// What is read of a file first: most headers fit.
 const READ_BYTES: usize = 4096;
@@ -127,10 +129,15 @@ impl Folder {
         let (header, _) = object.header();
         let key = self.hasher.key(&header.key);
         let variant = self.hasher.variant(&header.selecting);
+        let variant = match object.part() {
+            Some(_) => of_part(variant),
+            None => variant,
+        };
         (object.name.key, object.name.variant) == (key, variant)
     }
 
-    /// Compares all of a file with its name and its checksums.
+    /// Compares all of a file with its name and its checksums; of a part, what its head says of the
+    /// bytes that it is as well.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -142,6 +149,11 @@ impl Folder {
         let object::Body::Whole { bytes, crc32 } = header.body else {
             return Err("it was not finished".to_owned());
         };
+        let head = parse_head(header.head).ok_or("its head is none")?;
+        let is_part = head.status == Status::PARTIAL_CONTENT;
+        if is_part != object.part().is_some_and(|part| part.range.len() == bytes) {
+            return Err("its body is not the part that its head says".to_owned());
+        }
         let at = at as u64;
         let mut hasher = crc32fast::Hasher::new();
         let mut length = object.bytes.len() as u64 - at;
@@ -186,6 +198,11 @@ impl Object {
         }
     }
 
+    /// Which bytes of a representation it is, if not all of them.
+    pub(super) fn part(&self) -> Option<Part> {
+        Part::of_stored(&parse_head(self.header().0.head)?)
+    }
+
     /// The text of the header as it is on disk, without what fills it up.
     pub(super) fn text(&self) -> &[u8] {
         let (_, at) = self.header();
@@ -201,6 +218,13 @@ impl Object {
             _ => text,
         }
     }
+}
+
+/// A part as people read it: `bytes 0-99/1000`, or `bytes 0-99/*` where nobody knows of how many.
+pub(super) fn text_of(part: &Part) -> String {
+    let mut text = Vec::new();
+    put_range_of(&mut text, part.range, part.total);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The text of the key of a URL, as a server writes it.

@@ -3,15 +3,16 @@
 //!
 //! Rules:
 //! 1. A part is one piece. What does not touch it is not joined to it.
-//! 2. Parts are joined under the same strong tag only. Dates may not do: a representation can change
-//!    twice in a second.
+//! 2. Parts are joined under the same strong validator only ([`validation::strong`]): a tag, or a
+//!    date that lies long enough before the response. Other dates do not do, since a representation
+//!    can change twice in a second.
 //! 3. `Content-Range` and the length of the body are to agree, with one exception ([`Part::of`]).
 
 use super::super::conditional::{self, Dated, Outcome, Validators};
 use super::super::head::{BodyLength, Headers, RequestHead, ResponseHead, put_header};
 use super::super::range::{self, ByteRange, Ranges};
 use super::super::{Method, Status, parse_decimal, put_decimal, trim_ows};
-use super::validation::tag;
+use super::validation::{self, Strong, strong, tag};
 
 /// A part of a representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,10 +95,11 @@ impl Part {
     }
 
     /// What there is of a 200 or a 206 whose body broke off after `received` bytes, by its head as it
-    /// came or was stored (RFC 9111 section 3.3). Only where it can be completed: under a strong tag.
+    /// came or was stored (RFC 9111 section 3.3). Only where it can be completed: under a strong
+    /// validator.
     #[must_use]
     pub fn of_broken(response: &ResponseHead<'_>, received: u64) -> Option<Self> {
-        tag(&response.headers).filter(|tag| !tag.weak)?;
+        strong(&response.headers)?;
         if response.status != Status::OK {
             return Self::claimed(response)?.cut(received);
         }
@@ -168,7 +170,7 @@ pub fn selection(request: &RequestHead<'_>, stored: &Headers<'_>, part: &Part) -
         Outcome::Proceed => {}
     }
     match wanted(request, part) {
-        Some(range) if applies(request, &current) && part.holds(range) => FromPart::Range(range),
+        Some(range) if applies(request, stored) && part.holds(range) => FromPart::Range(range),
         _ => FromPart::Missing,
     }
 }
@@ -176,15 +178,18 @@ pub fn selection(request: &RequestHead<'_>, stored: &Headers<'_>, part: &Part) -
 fn validators<'b>(stored: &Headers<'b>) -> Validators<'b> {
     Validators {
         tag: tag(stored),
-        modified_s: super::validation::modified_s(stored),
-        date: Dated::BySomebody,
+        modified_s: validation::modified_s(stored),
+        date: match strong(stored) {
+            Some(Strong::Date(_)) => Dated::ByClock,
+            Some(Strong::Tag(_)) | None => Dated::BySomebody,
+        },
     }
 }
 
-/// Whether `If-Range` lets the `Range` count. A date in it is not believed here, so the moment does
-/// not matter.
-fn applies(request: &RequestHead<'_>, current: &Validators<'_>) -> bool {
-    conditional::range_applies(&request.headers, current, i64::MIN)
+/// Whether `If-Range` lets the `Range` count. A date in it is believed where it is a strong one, which
+/// was found out when it was stored: the moment does not matter.
+fn applies(request: &RequestHead<'_>, stored: &Headers<'_>) -> bool {
+    conditional::range_applies(&request.headers, &validators(stored), i64::MAX)
 }
 
 /// The one range that a request is for. Without a known total only a range with both ends can lie
@@ -202,15 +207,15 @@ fn wanted(request: &RequestHead<'_>, part: &Part) -> Option<ByteRange> {
 
 /// What has to be fetched so that a stored part, joined with it, answers a request (RFC 9111 section
 /// 3.3): a range with its end, or to the end of all. `None` where that cannot be: without a strong
-/// tag, or where more than one piece is missing; the request is then to be asked as it is.
+/// validator, or where more than one piece is missing; the request is then to be asked as it is.
 #[must_use]
 pub fn missing(
     request: &RequestHead<'_>,
     stored: &Headers<'_>,
     part: &Part,
 ) -> Option<(u64, Option<u64>)> {
-    tag(stored).filter(|tag| !tag.weak)?;
-    if !request.headers.contains("range") || !applies(request, &validators(stored)) {
+    strong(stored)?;
+    if !request.headers.contains("range") || !applies(request, stored) {
         // Of a part that is all there is, nothing is missing but the status.
         let begins = part.range.start == 0 && !part.is_whole();
         return begins.then_some((part.range.end, part.total));
@@ -227,7 +232,8 @@ pub fn missing(
 }
 
 /// Appends `Range` and `If-Range` for what is [`missing`] from a stored part: if it has changed, the
-/// whole comes instead, with 200.
+/// whole comes instead, with 200. A date stands in `If-Range` only where there is no tag, and it is
+/// strong (RFC 9110 section 13.1.5).
 pub fn put_range(out: &mut Vec<u8>, stored: &Headers<'_>, (start, end): (u64, Option<u64>)) {
     out.extend_from_slice(b"Range: bytes=");
     put_decimal(out, start);
@@ -236,8 +242,12 @@ pub fn put_range(out: &mut Vec<u8>, stored: &Headers<'_>, (start, end): (u64, Op
         put_decimal(out, end.saturating_sub(1));
     }
     out.extend_from_slice(b"\r\n");
-    if let Some(tag) = stored.only("etag") {
-        put_header(out, "If-Range", tag);
+    let validator = strong(stored).and_then(|validator| match validator {
+        Strong::Tag(_) => stored.only("etag"),
+        Strong::Date(_) => stored.only("last-modified"),
+    });
+    if let Some(validator) = validator {
+        put_header(out, "If-Range", validator);
     }
 }
 
@@ -257,11 +267,33 @@ pub fn put_range_of(out: &mut Vec<u8>, range: ByteRange, total: Option<u64>) {
 /// stored.
 #[must_use]
 pub fn is_worth_more(broken: (&Headers<'_>, Part), stored: (&Headers<'_>, Part)) -> bool {
-    match (tag(broken.0), tag(stored.0)) {
-        (Some(ours), Some(theirs)) if ours.strong_eq(theirs) => {
-            broken.1.range.len() > stored.1.range.len()
+    !share_validator(broken.0, stored.0) || broken.1.range.len() > stored.1.range.len()
+}
+
+/// Whether both are of the same version, by the strong validator that they share (RFC 9110 section
+/// 15.3.7.3).
+fn share_validator(ours: &Headers<'_>, theirs: &Headers<'_>) -> bool {
+    strong(ours).is_some_and(|validator| strong(theirs) == Some(validator))
+}
+
+/// Whether an origin may be asked if a stored part is still true. Not where a date is all that
+/// identifies it, and a weak one: a 304 has a later `Date`, by which it would look strong, and could
+/// bring a tag that its bytes never had.
+#[must_use]
+pub fn may_be_validated(stored: &Headers<'_>) -> bool {
+    stored.contains("etag") || strong(stored).is_some()
+}
+
+/// Whether a 304 says that a stored part is still true. Where a date identifies that, it is to be the
+/// same, since it is what other parts will be compared with.
+#[must_use]
+pub fn is_validated_by(stored: &Headers<'_>, newer: &Headers<'_>) -> bool {
+    match strong(stored) {
+        Some(Strong::Date(modified_s)) if newer.contains("last-modified") => {
+            validation::modified_s(newer) == Some(modified_s)
         }
-        _ => true,
+        Some(Strong::Date(_)) => !newer.contains("etag"),
+        Some(Strong::Tag(_)) | None => true,
     }
 }
 
@@ -269,8 +301,8 @@ pub fn is_worth_more(broken: (&Headers<'_>, Part), stored: (&Headers<'_>, Part))
 /// together: the newer one then takes the place of the stored one.
 #[must_use]
 pub fn combined(stored: (&Headers<'_>, Part), newer: (&Headers<'_>, Part)) -> Option<Part> {
-    match (tag(stored.0), tag(newer.0)) {
-        (Some(ours), Some(theirs)) if ours.strong_eq(theirs) => stored.1.join(newer.1),
-        _ => None,
+    match share_validator(stored.0, newer.0) {
+        true => stored.1.join(newer.1),
+        false => None,
     }
 }

@@ -12,6 +12,7 @@ use super::partial::{self, FromPart, Part};
 use super::reuse::{Failure, Need, Permission, may_send_stale};
 use super::status::{Because, CacheStatus, Handled};
 use super::update::{Asked, HeadVerdict, by_head, identifies, put_combined, put_part, put_updated};
+use super::validation::Strong;
 use super::*;
 use crate::http::conditional::EntityTag;
 use crate::http::date::Date;
@@ -1098,7 +1099,11 @@ fn rfc9111_3_3_what_is_there_of_a_response_that_broke_off() {
     );
     assert_eq!(of("ETag: \"a\"|Content-Length: 9", 0), None);
     assert_eq!(of("ETag: W/\"a\"|Content-Length: 9", 4), None);
-    assert_eq!(of("Last-Modified: @-99|Content-Length: 9", 4), None);
+    assert_eq!(
+        of("Last-Modified: @-99|Content-Length: 9", 4),
+        None,
+        "no Date"
+    );
     let of_part = |lines: &str, received| Part::of_broken(&status(206, lines), received);
     let range = "ETag: \"a\"|Content-Range: bytes 4-8/10|Content-Length: 5";
     assert_eq!(of_part(range, 2), Some(part(4, 6, Some(10))));
@@ -1115,6 +1120,139 @@ fn rfc9111_3_3_what_is_there_of_a_response_that_broke_off() {
     assert_eq!(part(4, 9, None).cut(2), Some(part(4, 6, None)));
     assert_eq!(part(4, 9, None).cut(99), Some(part(4, 9, None)));
     assert_eq!(part(4, 9, None).cut(0), None);
+}
+
+/// A date is strong only where there was no time for another change within its second.
+#[test]
+fn rfc9110_8_8_2_2_a_last_modified_long_before_its_date_is_a_strong_validator() {
+    let modified_s = NOW_S - 60;
+    for (lines, expected) in [
+        (
+            "Last-Modified: @-60|Date: @0",
+            Some(Strong::Date(modified_s)),
+        ),
+        (
+            "Last-Modified: @-60|Date: @99",
+            Some(Strong::Date(modified_s)),
+        ),
+        ("Last-Modified: @-60|Date: @-1", None),
+        ("Last-Modified: @-60|Date: @-60", None),
+        ("Last-Modified: @-60|Date: @-99", None),
+        ("Last-Modified: @-60", None),
+        ("Date: @0", None),
+        ("Last-Modified: yesterday|Date: @0", None),
+        ("Last-Modified: @-60|Date: today", None),
+        ("Last-Modified: @-60|Last-Modified: @-60|Date: @0", None),
+        ("Last-Modified: @-60|Date: @0|Date: @0", None),
+        // Section 13.1.5: a date counts where there is no tag.
+        ("ETag: W/\"a\"|Last-Modified: @-60|Date: @0", None),
+        ("ETag: a|Last-Modified: @-60|Date: @0", None),
+        ("ETag: \"a\"|ETag: \"a\"|Last-Modified: @-60|Date: @0", None),
+    ] {
+        assert_eq!(validation::strong(&ok(lines).headers), expected, "{lines}");
+    }
+    let tagged = ok("ETag: \"a\"|Last-Modified: @-60|Date: @0");
+    let strong = validation::strong(&tagged.headers);
+    assert!(matches!(strong, Some(Strong::Tag(tag)) if tag.opaque == b"a"));
+}
+
+#[test]
+fn rfc9111_3_3_what_broke_off_under_a_strong_date_is_a_part() {
+    let of = |lines: &str| Part::of_broken(&ok(&format!("{lines}|Content-Length: 9")), 4);
+    let expected = Some(part(0, 4, Some(9)));
+    assert_eq!(of("Last-Modified: @-60|Date: @0"), expected);
+    assert_eq!(of("Last-Modified: @-59|Date: @0"), None);
+    let range = "Last-Modified: @-60|Date: @0|Content-Range: bytes 4-8/10|Content-Length: 5";
+    assert_eq!(
+        Part::of_broken(&status(206, range), 2),
+        Some(part(4, 6, Some(10)))
+    );
+}
+
+#[test]
+fn rfc9110_13_1_5_a_date_stands_in_if_range_where_it_is_strong() {
+    let have = part(0, 4, Some(9));
+    let put = |lines: &str| {
+        let stored = status(206, lines);
+        let missing = partial::missing(&get(""), &stored.headers, &have)?;
+        let mut out = Vec::new();
+        partial::put_range(&mut out, &stored.headers, missing);
+        Some(String::from_utf8(out).expect("ASCII").replace("\r\n", "|"))
+    };
+    let modified = Date::new(NOW_S - 60);
+    let expected = format!("Range: bytes=4-8|If-Range: {}|", modified.as_str());
+    assert_eq!(put("Last-Modified: @-60|Date: @0"), Some(expected));
+    assert_eq!(put("Last-Modified: @-59|Date: @0"), None);
+    assert_eq!(put("ETag: W/\"a\"|Last-Modified: @-60|Date: @0"), None);
+    let tagged = "Range: bytes=4-8|If-Range: \"a\"|".to_owned();
+    assert_eq!(
+        put("ETag: \"a\"|Last-Modified: @-60|Date: @0"),
+        Some(tagged)
+    );
+
+    // A client's date is compared with a strong one only, and is to be the very same.
+    let answers = |offset: i64, lines: &str| {
+        let (stored, date) = (status(206, lines), Date::new(NOW_S + offset));
+        let asked = get(&format!("Range: bytes=0-1|If-Range: {}", date.as_str()));
+        partial::selection(&asked, &stored.headers, &have) != FromPart::Missing
+    };
+    let (strong, weak) = (
+        "Last-Modified: @-60|Date: @0",
+        "Last-Modified: @-59|Date: @0",
+    );
+    assert!(answers(-60, strong));
+    assert!(!answers(-59, strong) && !answers(-61, strong));
+    assert!(!answers(-59, weak));
+}
+
+#[test]
+fn rfc9110_15_3_7_3_parts_are_joined_under_the_same_strong_date() {
+    let join = |stored: &str, newer: &str| {
+        let (stored, newer) = (status(206, stored), status(206, newer));
+        let (left, right) = (part(0, 5, Some(10)), part(5, 10, None));
+        partial::combined((&stored.headers, left), (&newer.headers, right)).is_some()
+    };
+    let ours = "Last-Modified: @-60|Date: @0";
+    assert!(join(ours, "Last-Modified: @-60|Date: @9"));
+    for other in [
+        "Last-Modified: @-61|Date: @9",
+        "Last-Modified: @-60|Date: @-1",
+        "Date: @9",
+        "ETag: \"a\"|Last-Modified: @-60|Date: @9",
+        "ETag: W/\"a\"|Last-Modified: @-60|Date: @9",
+    ] {
+        assert!(!join(ours, other), "{other}");
+        assert!(!join(other, ours), "{other}");
+    }
+}
+
+/// The `Date` of a 304 says nothing of when the bytes came.
+#[test]
+fn rfc9110_8_8_2_2_a_304_makes_no_date_strong() {
+    let may = |lines: &str| partial::may_be_validated(&status(206, lines).headers);
+    assert!(may("Last-Modified: @-60|Date: @0"));
+    assert!(!may("Last-Modified: @-59|Date: @0"));
+    assert!(!may("Date: @0"));
+    assert!(may("ETag: \"a\"|Date: @0") && may("ETag: W/\"a\"|Date: @0"));
+    let is_by = |stored: &str, newer: &str| {
+        let (stored, newer) = (status(206, stored), status(304, newer));
+        partial::is_validated_by(&stored.headers, &newer.headers)
+    };
+    let dated = "Last-Modified: @-60|Date: @0";
+    assert!(is_by(dated, "Last-Modified: @-60|ETag: \"a\"|Date: @9"));
+    assert!(is_by(dated, "Date: @9"));
+    assert!(
+        !is_by(dated, "Last-Modified: @-99|Date: @9"),
+        "an older one"
+    );
+    assert!(
+        !is_by(dated, "ETag: \"a\"|Date: @9"),
+        "which is not its own"
+    );
+    assert!(is_by(
+        "ETag: \"a\"|Date: @0",
+        "Last-Modified: @-99|Date: @9"
+    ));
 }
 
 #[test]

@@ -23,6 +23,33 @@ pub fn modified_s(headers: &Headers<'_>) -> Option<i64> {
     headers.only("last-modified").and_then(date::parse)
 }
 
+/// How long after its `Last-Modified` a response is to be dated, in seconds, for the date to be a
+/// strong validator. One second does where both come from one clock, which nobody tells a cache;
+/// this is "enough difference" for two (RFC 9110 section 8.8.2.2).
+pub const CLOCKS_APART_S: i64 = 60;
+
+/// A validator that no two versions of a representation have in common (RFC 9110 section 8.8.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strong<'b> {
+    /// A tag that is not weak.
+    Tag(EntityTag<'b>),
+    /// A `Last-Modified`, in seconds since the epoch.
+    Date(i64),
+}
+
+/// The strong validator of a response by the head with which its body came, if it has one: its tag,
+/// or where it has none at all (section 13.1.5), a `Last-Modified` that lies so far before its
+/// `Date` that what was sent cannot have changed again within that second (section 8.8.2.2).
+#[must_use]
+pub fn strong<'b>(headers: &Headers<'b>) -> Option<Strong<'b>> {
+    if headers.contains("etag") {
+        return tag(headers).filter(|tag| !tag.weak).map(Strong::Tag);
+    }
+    let (modified_s, dated_s) = (modified_s(headers)?, headers.only("date")?);
+    let apart_s = date::parse(dated_s)?.checked_sub(modified_s)?;
+    (apart_s >= CLOCKS_APART_S).then_some(Strong::Date(modified_s))
+}
+
 pub(super) fn has_validator(headers: &Headers<'_>) -> bool {
     tag(headers).is_some() || modified_s(headers).is_some()
 }

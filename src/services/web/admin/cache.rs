@@ -21,6 +21,8 @@ fn of_store(store: &Store) -> Value {
         "max_objects": settings.objects_max,
         "bytes": sums.bytes,
         "max_bytes": settings.bytes_max,
+        "parts": sums.parts,
+        "part_bytes": sums.part_bytes,
         "objects_in_memory": sums.warm_objects,
         "bytes_in_memory": sums.warm_bytes,
         "max_memory_bytes": settings.memory_bytes_max,

@@ -217,12 +217,6 @@ impl Balance {
         Some(place)
     }
 
-    /// Whether there is one that was not tried and is thought to answer.
-    pub(super) fn has_available(&self, tried: Tried, now: Instant) -> bool {
-        let mut all = self.0.iter().enumerate();
-        all.any(|(place, member)| !tried.contains(place) && member.is_available(now))
-    }
-
     /// Whether there is one that was not tried and may be.
     pub(super) fn has_untried(&self, tried: Tried) -> bool {
         self.last_resort(tried).is_some()
@@ -405,7 +399,7 @@ mod tests {
         assert!(single.is_served(0));
         single.failed(0, now);
         let next = after(&single, &[1, 1], &[Some(0), None], false);
-        assert!(next.is_served(0) && next.has_available(tried(&[1]), now));
+        assert!(next.is_served(0) && next.0[0].is_available(now));
     }
 
     #[test]
@@ -507,7 +501,7 @@ mod tests {
         }
         let now = now + 3 * SECOND;
         let mut tried = Tried::default();
-        assert!(!balance.has_available(tried, now));
+        assert!(!balance.0.iter().any(|member| member.is_available(now)));
         for expected in [1, 2, 0] {
             assert!(balance.has_untried(tried));
             assert_eq!(balance.choose(tried, now), Some(expected));
@@ -522,7 +516,7 @@ mod tests {
     fn a_single_one_is_never_out_but_may_be_down() {
         let (mut balance, now) = (weighing([1]), Instant::now());
         assert_eq!(balance.failed(0, now), None);
-        assert!(balance.has_available(Tried::default(), now));
+        assert!(balance.0[0].is_available(now));
         assert_eq!(
             balance.checked(0, false, THRESHOLDS),
             Some(Change::Lost),

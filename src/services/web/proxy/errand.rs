@@ -429,7 +429,7 @@ impl Errand {
     /// range. Whether it differs.
     pub(super) fn put_request(&self, out: &mut Vec<u8>, head: &[u8]) -> bool {
         match &self.purpose {
-            Purpose::Fetch(_, Some(kept)) if kept.terms.has_validator() => {
+            Purpose::Fetch(_, Some(kept)) if may_be_validated(kept) => {
                 answer::put_validating(out, head, kept);
             }
             Purpose::Complete(_, kept, missing) => {
@@ -510,14 +510,12 @@ impl Errand {
         cx: &mut Cx<'_>,
     ) -> Verdict {
         let response = came.response;
-        if kept.terms.has_validator()
-            && response.status == Status::NOT_MODIFIED
-            && let Some(fresh) = refreshed(&kept, came, cache, cx)
-        {
-            if !answers(&fresh, came.request) {
+        if may_be_validated(&kept) && response.status == Status::NOT_MODIFIED {
+            let fresh = refreshed(&kept, came, cache, cx);
+            let Some(fresh) = fresh.filter(|fresh| answers(fresh, came.request)) else {
                 self.purpose = Purpose::Fetch(id, None);
                 return Verdict::Again;
-            }
+            };
             let (store, mut hands) = cx.store(self.store);
             store.break_off(id, &mut hands);
             self.outcome = Some(Cached::Revalidated);
@@ -723,6 +721,13 @@ fn scheme(tls: bool) -> &'static str {
     }
 }
 
+/// Whether an origin can be asked if what is kept is still true.
+fn may_be_validated(kept: &Kept) -> bool {
+    kept.terms.has_validator()
+        && (kept.part.is_none()
+            || parse_head(&kept.head).is_some_and(|head| partial::may_be_validated(&head.headers)))
+}
+
 /// Whether what is kept has what a request wants: all that is whole does.
 fn answers(kept: &Kept, request: &RequestHead<'_>) -> bool {
     match &kept.part {
@@ -808,7 +813,9 @@ fn stored_head(response: &ResponseHead<'_>, response_s: i64) -> Rc<[u8]> {
 /// What was kept, with what a 304 says of it; `None` if that is about something else.
 fn refreshed(kept: &Kept, came: Came<'_>, cache: &Cache, cx: &mut Cx<'_>) -> Option<Rc<Kept>> {
     let stored = parse_head(&kept.head)?;
-    let is_it = update::identifies(&came.response.headers, &stored.headers, update::Asked::One);
+    let newer = &came.response.headers;
+    let is_it = update::identifies(newer, &stored.headers, update::Asked::One)
+        && (kept.part.is_none() || partial::is_validated_by(&stored.headers, newer));
     is_it.then(|| update(kept, &stored, came, cache, cx))?
 }
 

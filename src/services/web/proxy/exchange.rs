@@ -52,8 +52,8 @@ pub(super) struct Sent<'a> {
     pub(super) way: &'a Way,
     /// The head, with the conditions of the client.
     pub(super) head: &'a [u8],
-    /// Another upstream may be sent the same, and is thought to answer.
-    pub(super) has_better: bool,
+    /// Another upstream may be sent the same.
+    pub(super) has_another: bool,
     pub(super) errand: Option<&'a mut Errand>,
 }
 
@@ -400,7 +400,7 @@ impl Exchange {
         }
         self.heard = Some(head.status);
         let fails_on = |status| upstreams.as_ref().is_some_and(|all| all.fails_on(status));
-        if sent.has_better && fails_on(head.status) {
+        if sent.has_another && fails_on(head.status) {
             return Heard::Failed;
         }
         let verdict = match (sent.errand.as_deref_mut(), cache) {

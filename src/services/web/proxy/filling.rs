@@ -1,7 +1,7 @@
 //! A response that is kept while it comes: its bytes go into the store, and from there to the
 //! client, at the client's speed, while the origin is read at its own.
 
-use super::passing::CHUNK_FRAMING_BYTES_MAX;
+use super::passing::{CHUNK_FRAMING_BYTES_MAX, look_for_end};
 use super::reading::{Read, Reading};
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::BodyLength;
@@ -141,14 +141,7 @@ impl Filling {
 
     fn look_for_end(&mut self, io: &mut Io<'_>) -> Result<(), BodyError> {
         io.up.rx.pass_unread(self.body.payload_ahead());
-        if self.body.is_done() || !io.up.is_drained() {
-            return Ok(());
-        }
-        match io.up.status {
-            LinkState::Open => self.body.end_of_stream(),
-            // A reset is no end, however often it is looked at.
-            _ => Err(BodyError::Truncated),
-        }
+        look_for_end(&mut self.body, io.up)
     }
 
     /// Sends what came without keeping it.

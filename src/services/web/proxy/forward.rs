@@ -248,9 +248,9 @@ impl Forward {
             origin: &self.origin,
             way: &self.way,
             head: &self.head,
-            has_better: self.request.repeatable
+            has_another: self.request.repeatable
                 && self.attempts.is_awaited()
-                && upstreams.is_some_and(|all| all.has_better(&self.attempts, io.cx.now)),
+                && upstreams.is_some_and(|all| all.may_go_on(&self.attempts)),
             errand: self.errand.as_mut(),
         };
         let onward = exchange.advance(sent, proxy, io);
@@ -258,7 +258,10 @@ impl Forward {
             upstreams.answered(&mut self.attempts, status, &mut io.cx);
         }
         Ok(match onward? {
-            step::Step::Go(Onward::Again) => State::resolving(proxy, io.cx.now),
+            step::Step::Go(Onward::Again) => {
+                self.attempts.begin_again();
+                State::resolving(proxy, io.cx.now)
+            }
             step::Step::Go(Onward::Another) => Step::Go(State::Begun { until: io.cx.now }),
             step::Step::Go(Onward::Switched) => {
                 State::tunnel(Status::SWITCHING_PROTOCOLS, None, proxy, io)
@@ -427,7 +430,7 @@ impl Forward {
             origin: &self.origin,
             way: &self.way,
             head: &self.head,
-            has_better: false,
+            has_another: false,
             errand: Some(errand),
         };
         let memory = (&proxy.rules, &mut proxy.scratch);

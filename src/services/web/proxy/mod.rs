@@ -289,10 +289,12 @@ impl Proxy {
         Ok(Begun::Forward(forward))
     }
 
-    /// A session no longer waits for a purge, if it did.
+    /// A session no longer waits for a purge or for somebody else's response, if it did.
     pub(super) fn forget(&mut self, session: Id, cx: &mut Cx<'_>) {
         if let Some(cache) = &self.cache {
-            cx.stores.at(cache.store).forget_purge(session);
+            let store = cx.stores.at(cache.store);
+            store.forget_purge(session);
+            store.forget_hopeful(session);
         }
     }
 

@@ -6,7 +6,7 @@
 use crate::buffer::{Pool, RecvBuf, SendQueue, pour};
 use crate::http::body::{BodyDecoder, BodyError, CHUNK_END, ChunkHead, LAST_CHUNK};
 use crate::http::head::BodyLength;
-use crate::service::{Cx, Io, LinkState, work};
+use crate::service::{Cx, Io, Link, LinkState, work};
 
 /// What the framing of one chunk takes at most: 16 digits and two line ends. Made anew, framing is
 /// no longer than it came, but what ends a chunk may go out before it came.
@@ -58,17 +58,24 @@ impl Passing {
     pub(super) fn pass(&mut self, io: &mut Io<'_>) -> Result<usize, BodyError> {
         let (rx, tx) = (&mut io.up.rx, &mut io.down.tx);
         let count = pass(&mut self.body, self.coding, rx, tx, &mut io.cx)?;
-        if self.body.is_done() || !io.up.is_drained() {
-            return Ok(count);
-        }
-        if io.up.status != LinkState::Open {
-            return Err(BodyError::Truncated); // a reset is no end, however often it is looked at
-        }
-        self.body.end_of_stream()?;
-        if self.coding == Coding::Made {
+        let was_done = self.body.is_done();
+        look_for_end(&mut self.body, io.up)?;
+        if !was_done && self.body.is_done() && self.coding == Coding::Made {
             io.down.tx.put(LAST_CHUNK, io.cx.pool);
         }
         Ok(count)
+    }
+}
+
+/// Looks whether the end of the connection that a body came by is the end of the body. A reset is
+/// none, however often it is looked at (RFC 9112 section 8): the decoder is not told of it.
+pub(super) fn look_for_end(body: &mut BodyDecoder, up: &Link) -> Result<(), BodyError> {
+    if body.is_done() || !up.is_drained() {
+        return Ok(());
+    }
+    match up.status {
+        LinkState::Open => body.end_of_stream(),
+        _ => Err(BodyError::Truncated),
     }
 }
 
@@ -153,5 +160,41 @@ pub(super) fn shift(rx: &mut RecvBuf, tx: &mut SendQueue, count: usize, pool: &m
     if pour(rx, tx, count, pool) < count {
         tx.put(&rx.bytes()[..count], pool);
         rx.consume(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn an_end_in_good_order_ends_a_body_without_a_length_and_a_reset_never_does() {
+        let reset = LinkState::Failed(ErrorKind::ConnectionReset);
+        for (status, length, ends) in [
+            (LinkState::Open, BodyLength::UntilClose, true),
+            (reset, BodyLength::UntilClose, false),
+            (LinkState::Closed, BodyLength::UntilClose, false),
+            (LinkState::Open, BodyLength::Length(1), false),
+            (reset, BodyLength::Length(1), false),
+            (LinkState::Open, BodyLength::Chunked, false),
+            (reset, BodyLength::Chunked, false),
+        ] {
+            let mut body = BodyDecoder::new(length);
+            let mut up = Link::new(status, 1);
+            assert_eq!(look_for_end(&mut body, &up), Ok(()), "more may come");
+            up.eof = true;
+            for look in 1..=3 {
+                let expected = if ends {
+                    Ok(())
+                } else {
+                    Err(BodyError::Truncated)
+                };
+                let case = format!("{status:?} {length:?}, look {look}");
+                assert_eq!(look_for_end(&mut body, &up), expected, "{case}");
+                assert_eq!(body.is_done(), ends, "{case}");
+            }
+        }
     }
 }

@@ -49,6 +49,8 @@ pub(in crate::services::web) struct LearnedOfUpstreams {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attempts {
     tried: Tried,
+    /// The last of them.
+    last: Option<usize>,
     /// Of whom nothing is known yet.
     awaited: Option<usize>,
 }
@@ -57,6 +59,11 @@ impl Attempts {
     /// Whether one was chosen, and has not answered or failed.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited.is_some()
+    }
+
+    /// The last one is sent the request once more: its answer was of no use, or its connection dead.
+    pub(super) fn begin_again(&mut self) {
+        self.awaited = self.last;
     }
 }
 
@@ -96,7 +103,7 @@ impl Upstreams {
     ) -> Option<(&Origin, Way)> {
         let chosen = self.balance.choose(attempts.tried, cx.now)?;
         attempts.tried.insert(chosen);
-        attempts.awaited = Some(chosen);
+        (attempts.last, attempts.awaited) = (Some(chosen), Some(chosen));
         let upstream = &self.all[chosen];
         if let Some(counted) = cx.counted.upstream(&upstream.name) {
             counted.requests += 1;
@@ -108,15 +115,10 @@ impl Upstreams {
         Some((&upstream.origin, way))
     }
 
-    /// Whether a request that failed may go to another one, whatever is thought of it.
+    /// Whether a request that failed may go to another one. One that is out may be well again, and is
+    /// asked rather than nobody; one that is down by its checks is not.
     pub(super) fn may_go_on(&self, attempts: &Attempts) -> bool {
         attempts.tried.len() < self.tries_max && self.balance.has_untried(attempts.tried)
-    }
-
-    /// Whether there is another one that is thought to answer better.
-    pub(super) fn has_better(&self, attempts: &Attempts, now: Instant) -> bool {
-        let is_left = attempts.tried.len() < self.tries_max;
-        is_left && self.balance.has_available(attempts.tried, now)
     }
 
     /// Whether an answer with this status is a failure.

@@ -34,6 +34,11 @@ fn lab_by(parent: Option<Parent>) -> Lab {
 
 /// The same with other limits.
 fn lab_of(parent: Option<Parent>, alter: impl FnOnce(&mut CacheLimits)) -> Lab {
+    lab_with(alter, |config| config.parent = parent)
+}
+
+/// The same with other settings.
+fn lab_with(alter: impl FnOnce(&mut CacheLimits), configure: impl FnOnce(&mut ProxyConfig)) -> Lab {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("cache");
     let mut limits = CacheLimits {
@@ -69,7 +74,7 @@ fn lab_of(parent: Option<Parent>, alter: impl FnOnce(&mut CacheLimits)) -> Lab {
         rules: caching::RuleBook::default(),
         purge_from: Vec::new(),
     });
-    config.parent = parent;
+    configure(&mut config);
     let service = Web::proxy(&config, &given, &mut disk).expect("nothing to open");
     let mut bench = Bench::new(service);
     bench.stores = stores;
@@ -470,6 +475,70 @@ fn a_leader_that_loses_its_client_goes_on_for_those_who_follow_and_for_no_one_el
         lab.bench.switch(&mut first);
         assert_eq!(body_of(&answered(&mut lab.bench)), body);
         assert_eq!(body_of(&lab.hits(&get(A, ""))), body);
+        lab.assert_nothing_is_left();
+    }
+}
+
+/// Who comes, when the leader has lost its client and the head is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// Somebody who waited, and has not looked yet.
+    Still,
+    /// Nobody: who waited has gone.
+    Gone,
+    /// Nobody: who waited has been told of the head, and asks for itself.
+    ForAnother,
+}
+
+#[test]
+fn who_waited_for_a_head_and_has_not_looked_yet_reads_it_as_far_as_its_leader_knows() {
+    for waits in [Waits::Still, Waits::Gone, Waits::ForAnother] {
+        let mut lab = lab_of(None, |limits| limits.finish_bytes = 0);
+        let body = "x".repeat(9000);
+        let answer = found("Cache-Control: max-age=60\r\nVary: Accept\r\n", &body);
+        let (head, rest) = answer.split_at(answer.len() - 4000);
+        lab.asks(&get(A, ""));
+        let mut first = lab.bench.another();
+        let fields = match waits {
+            Waits::ForAnother => "Accept: image/*\r\n",
+            Waits::Still | Waits::Gone => "",
+        };
+        assert_eq!(lab.asks(&get(A, fields)), "");
+        lab.bench.switch(&mut first);
+        assert!(lab.bench.loses_client(), "somebody waits");
+        if waits == Waits::Gone {
+            lab.bench.switch(&mut first);
+            lab.bench.breaks();
+            lab.bench.switch(&mut first);
+        }
+        lab.bench.origin_sends(head.as_bytes());
+        assert_eq!(lab.bench.is_over(), waits == Waits::Gone, "{waits:?}");
+        if waits == Waits::Gone {
+            lab.assert_nothing_is_left();
+            continue;
+        }
+        lab.bench.switch(&mut first);
+        let asks_itself = lab.bench.connect.take().is_some();
+        assert_eq!(asks_itself, waits == Waits::ForAnother);
+        if asks_itself {
+            lab.bench.origin_accepts();
+        }
+        lab.bench.switch(&mut first);
+        lab.bench.origin_sends(rest.as_bytes());
+        assert!(lab.bench.is_over(), "it is done, or nobody wants it");
+        lab.bench.switch(&mut first);
+        if waits == Waits::Still {
+            while lab.bench.disk_does(1) {}
+            assert_eq!(body_of(&answered(&mut lab.bench)), body);
+            assert_eq!(body_of(&lab.hits(&get(A, ""))), body);
+        } else {
+            assert!(asked(&mut lab.bench).contains("\r\nAccept: image/*\r\n"));
+            lab.bench
+                .origin_sends(found("Cache-Control: no-store\r\n", "png").as_bytes());
+            assert_eq!(body_of(&answered(&mut lab.bench)), "png");
+            assert!(!lab.asks(&get(A, "")).is_empty(), "it was given up");
+            lab.bench.breaks();
+        }
         lab.assert_nothing_is_left();
     }
 }

@@ -231,6 +231,91 @@ fn statuses_that_are_failures_go_to_the_client_only_from_the_last_one() {
     assert_eq!(is_answered_by(&mut bench), 2);
 }
 
+const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+
+/// Two upstreams, of which 503 is a failure; the first refused a connection and is out.
+fn first_is_out(tries_max: usize) -> Bench<Web> {
+    let mut bench = gateway(Upstreams {
+        fail_on: vec![503],
+        tries_max,
+        ..upstreams(2)
+    });
+    bench.peer_sends(GET);
+    assert_eq!(connects(&mut bench), 1);
+    bench.origin_fails(io::ErrorKind::ConnectionRefused);
+    if tries_max == 1 {
+        assert_eq!(own_answer(&mut bench).0, 502);
+        return bench;
+    }
+    assert_eq!(connects(&mut bench), 2);
+    bench.origin_accepts();
+    asked(&mut bench);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    answered(&mut bench);
+    bench
+}
+
+/// One that is out may be well by now: who is told of a failure by all others asks it as well.
+#[test]
+fn a_status_that_is_a_failure_goes_on_to_one_that_is_out_too() {
+    let mut bench = first_is_out(2);
+    assert_eq!(goes_to(&mut bench, GET), 2, "the first is out");
+    bench.origin_sends(BUSY);
+    assert_eq!(connects(&mut bench), 1);
+    assert_eq!(answered(&mut bench), "");
+    bench.origin_accepts();
+    asked(&mut bench);
+    bench.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert!(answered(&mut bench).starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(is_answered_by(&mut bench), 1, "it is well, and back");
+
+    // Each is asked once: the last answer is passed on, whatever it is.
+    let mut bench = first_is_out(2);
+    assert_eq!(goes_to(&mut bench, GET), 2);
+    bench.origin_sends(BUSY);
+    assert_eq!(connects(&mut bench), 1);
+    bench.origin_accepts();
+    asked(&mut bench);
+    bench.origin_sends(BUSY);
+    assert!(answered(&mut bench).ends_with("\r\n\r\nbusy"));
+    assert_eq!(bench.connect, None);
+    bench.expect_open();
+}
+
+#[test]
+fn a_status_that_is_a_failure_is_passed_on_where_nobody_else_may_be_asked() {
+    // It may have had an effect.
+    let mut bench = first_is_out(2);
+    assert_eq!(goes_to(&mut bench, POST), 2);
+    bench.origin_sends(BUSY);
+    assert!(answered(&mut bench).ends_with("\r\n\r\nbusy"));
+    assert_eq!(bench.connect, None);
+
+    let mut bench = first_is_out(1);
+    assert_eq!(goes_to(&mut bench, GET), 2);
+    bench.origin_sends(BUSY);
+    assert!(answered(&mut bench).ends_with("\r\n\r\nbusy"), "one try");
+    assert_eq!(bench.connect, None);
+
+    // What is down by its checks is not asked, whatever else there is.
+    let mut bench = gateway(Upstreams {
+        fail_on: vec![503],
+        check: Some(CheckConfig {
+            path: "/up".to_owned(),
+            ..CheckConfig::default()
+        }),
+        ..upstreams(2)
+    });
+    bench.peer_closes();
+    bench.turn_ends();
+    assert_eq!(checks(&mut bench, ["", WELL]), [1, 2]);
+    let _client = bench.another();
+    assert_eq!(goes_to(&mut bench, GET), 2);
+    bench.origin_sends(BUSY);
+    assert!(answered(&mut bench).ends_with("\r\n\r\nbusy"));
+    assert_eq!(bench.connect, None);
+}
+
 #[test]
 fn a_kept_connection_that_died_is_no_failure_of_its_upstream() {
     let mut bench = gateway(upstreams(2));
