@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use netlab_reactor::config::parse_size;
 use netlab_reactor::serve::replay::show;
 use netlab_reactor::serve::replay::step::{Prompt, line_of};
 use netlab_reactor::serve::replay::{Replay, ReplayError, Seen, Verdict};
@@ -56,6 +57,9 @@ pub(crate) struct ReplayArgs {
         requires = "serve"
     )]
     at: SocketAddr,
+    /// Bytes of what it has of the turns: the newest
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, requires = "serve")]
+    ring_bytes: u64,
     /// Write trace events, as ui.perfetto.dev opens them, to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -87,7 +91,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let mut replay = open(args)?;
     if args.serve {
         let name = args.file.display().to_string();
-        let seen = show::Seen::of(replay, &name, args.until, show::BYTES);
+        let seen = show::Seen::of(replay, &name, args.until, args.ring_bytes);
         eprintln!("{}", seen.about());
         return seen
             .serve(args.at)
@@ -119,6 +123,7 @@ pub(crate) fn trace(record: &Path, to: &Path) -> Result<(), Failure> {
         step: false,
         serve: false,
         at: ([127, 0, 0, 1], 0).into(),
+        ring_bytes: 0,
         trace: Some(to.to_owned()),
         text: false,
     };

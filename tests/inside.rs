@@ -999,6 +999,11 @@ fn a_record_is_shown_up_to_a_turn_and_a_damaged_one_up_to_where_it_is_damaged() 
         "{living:?}"
     );
     shown.stop();
+    let shown = show(&record, &["--ring-bytes", "4KiB"]);
+    let (first, end) = numbers(&get(&shown, "admin", "/").1);
+    assert!(first > 1 && end > first, "the newest: {first} to {end}");
+    assert_eq!(get(&shown, "admin", "/turns.json?from=1").0, 200);
+    shown.stop();
     let bytes = std::fs::read(&record).expect("a record");
     let cut = folder.path().join("cut.rec");
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("a file");

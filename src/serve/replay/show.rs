@@ -12,9 +12,6 @@ use crate::serve::server::{Server, Source};
 use crate::serve::{ServeError, kernel};
 use crate::sys::record::Start;
 
-/// Bytes of the records of turns that are kept for those who look: the newest turns.
-pub const BYTES: usize = 64 << 20;
-
 /// What is to be seen of a record.
 pub struct Seen {
     shown: Shown,
@@ -24,9 +21,9 @@ impl Seen {
     /// Replays a record called `name`, to the end or to the end of turn `until`. Of what was seen the
     /// newest turns are kept, about so many `bytes` of them. A replay that diverges, and a record that
     /// is cut or damaged, end there, and so they are shown.
-    pub fn of(mut replay: Replay, name: &str, until: Option<u64>, bytes: usize) -> Self {
+    pub fn of(mut replay: Replay, name: &str, until: Option<u64>, bytes: u64) -> Self {
         replay.watch();
-        let mut turns = Turns::new(bytes);
+        let mut turns = Turns::new(usize::try_from(bytes).unwrap_or(usize::MAX));
         let mut ended = Ok(None);
         while matches!(ended, Ok(None)) && until.is_none_or(|until| replay.played().turns < until) {
             ended = replay.turn();
