@@ -90,8 +90,8 @@ pub struct Turns {
     first: u64,
     /// How many records each has.
     lengths: VecDeque<usize>,
-    /// The listeners of the sessions that began, with the clients' addresses where they were told.
-    began: HashMap<u32, (Record, bool)>,
+    /// How the sessions began of whose end no record has gone.
+    began: HashMap<u32, Record>,
 }
 
 impl Turns {
@@ -108,25 +108,18 @@ impl Turns {
 
     /// One more, which was done then.
     pub fn push(&mut self, turn: Vec<Record>) {
-        for record in &turn {
-            match record.what {
-                What::Began { .. } => _ = self.began.insert(record.id.generation, (*record, false)),
-                What::Ended(_) => {
-                    if let Some((_, has_ended)) = self.began.get_mut(&record.id.generation) {
-                        *has_ended = true;
-                    }
-                }
-                _ => {}
-            }
-        }
+        let began = turn
+            .iter()
+            .filter(|record| matches!(record.what, What::Began { .. }));
+        self.began
+            .extend(began.map(|record| (record.id.generation, *record)));
         self.lengths.push_back(turn.len());
         self.records.extend(turn);
         while self.records.len() > self.records_max && self.lengths.len() > 1 {
             // Invariant: there are two turns at least.
             let oldest = self.lengths.pop_front().unwrap_or_default();
             let gone = self.records.drain(..oldest);
-            let ended = gone.filter(|record| matches!(record.what, What::Ended(_)));
-            for record in ended {
+            for record in gone.filter(is_end) {
                 self.began.remove(&record.id.generation);
             }
             self.first += 1;
@@ -148,12 +141,9 @@ impl Turns {
         about: String,
     ) -> (Ring, Vec<Row>, Replayed) {
         let mut rows = living;
-        let known: Vec<u32> = rows.iter().map(|row| row.id.generation).collect();
-        let mut ended: Vec<Row> = std::mem::take(&mut self.began)
-            .into_values()
-            .filter(|(record, has_ended)| *has_ended && !known.contains(&record.id.generation))
-            .filter_map(|(record, _)| ended_row(&record))
-            .collect();
+        let ended = self.records.iter().filter(|record| is_end(record));
+        let began = ended.filter_map(|record| self.began.get(&record.id.generation));
+        let mut ended: Vec<Row> = began.filter_map(ended_row).collect();
         ended.sort_by_key(|row| row.id.generation);
         rows.append(&mut ended);
         let ring = told.replayed(std::mem::take(&mut self.records));
@@ -164,6 +154,10 @@ impl Turns {
         };
         (ring, rows, replayed)
     }
+}
+
+fn is_end(record: &Record) -> bool {
+    matches!(record.what, What::Ended(_))
 }
 
 /// A session that is over, by the record of its beginning.

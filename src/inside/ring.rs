@@ -10,6 +10,8 @@
 //! Who turns the loop by hand, in a replay, [watches](Ring::watch) it: sees all, changes nothing, and
 //! no clock is asked for it.
 //!
+//! A long file, since most of it is the words for what is done.
+//!
 //! The records of a session between two sleeps of its own read like the picture of
 //! `reactor::session`:
 //!

@@ -43,7 +43,6 @@ pub(super) struct Budget {
 }
 
 /// The system calls of a pump whose session somebody looks at.
-#[derive(Default)]
 pub(super) struct Calls {
     /// The moment of all of them, where no clock is asked for them.
     pub(super) untimed: Option<Instant>,
